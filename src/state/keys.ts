@@ -1,0 +1,20 @@
+/** Names of all keys in shared state. No other file spells one. */
+const root = '/openebs';
+
+export const keys = {
+  root: `${root}/`,
+  cluster: `${root}/cluster`,
+  node: (node: string) => `${root}/nodes/${node}`,
+  nodes: `${root}/nodes/`,
+  alive: (node: string) => `${root}/alive/${node}`,
+  /** The name is the key: creating it is the lock. */
+  volume: (name: string) => `${root}/volumes/${name}`,
+  volumes: `${root}/volumes/`,
+  target: (volumeId: string, copy: number) => `${root}/targets/${volumeId}/${String(copy)}`,
+  targetsOf: (volumeId: string) => `${root}/targets/${volumeId}/`,
+  targets: `${root}/targets/`,
+  attachment: (volumeId: string) => `${root}/attachments/${volumeId}`,
+  attachments: `${root}/attachments/`,
+  event: (node: string, time: string, sequence: string) => `${root}/events/${node}/${time}-${sequence}`,
+  eventsOf: (node: string) => `${root}/events/${node}/`,
+} as const;

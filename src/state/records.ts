@@ -1,0 +1,141 @@
+/**
+ * Shapes of the values in shared state. Each is JSON with a `schema` number, checked on read; fields this
+ * version does not know survive a rewrite (loose objects), and a newer schema is refused with the reason, never
+ * rewritten. Every encoding carries a fresh `nonce`, so that a writer whose answer was lost can tell its own
+ * write from another's.
+ */
+import { randomUUID } from 'node:crypto';
+import { z } from 'zod';
+import { AppError } from '../errors.js';
+
+export const fileSystems = ['ext4', 'xfs', 'btrfs'] as const;
+export type FileSystem = (typeof fileSystems)[number];
+
+const volume = z.looseObject({
+  schema: z.literal(1),
+  name: z.string(),
+  /** Short, lower case, unique: what containers, files and IQNs are named after. */
+  id: z.string(),
+  sizeBytes: z.int().positive(),
+  fs: z.enum(fileSystems),
+  mkfsOptions: z.array(z.string()),
+  mountOptions: z.array(z.string()),
+  uid: z.int().nonnegative(),
+  gid: z.int().nonnegative(),
+  /** Permission bits of the volume's root, e.g. 0o755. */
+  mode: z.int().nonnegative(),
+  pool: z.string(),
+  /** creating: target not up yet. ready. removing: no way back. */
+  status: z.enum(['creating', 'ready', 'removing']),
+  /** True once mkfs has succeeded; mkfs never runs again after that. */
+  formatted: z.boolean(),
+  /** Epoch of the newest attachment; grows by one with each. */
+  epoch: z.int().nonnegative(),
+  /** RFC 3339. */
+  createdAt: z.string(),
+});
+export type VolumeRecord = z.infer<typeof volume>;
+
+const target = z.looseObject({
+  schema: z.literal(1),
+  volume: z.string(),
+  volumeId: z.string(),
+  copy: z.int().nonnegative(),
+  node: z.string(),
+  iqn: z.string(),
+  address: z.string(),
+  port: z.int(),
+  pool: z.string(),
+});
+export type TargetRecord = z.infer<typeof target>;
+
+const attachment = z.looseObject({
+  schema: z.literal(1),
+  volume: z.string(),
+  volumeId: z.string(),
+  node: z.string(),
+  epoch: z.int(),
+  initiatorIqn: z.string(),
+  chapUser: z.string(),
+  chapSecret: z.string(),
+  /** RFC 3339. */
+  attachedAt: z.string(),
+});
+export type AttachmentRecord = z.infer<typeof attachment>;
+
+const node = z.looseObject({
+  schema: z.literal(1),
+  id: z.string(),
+  hostname: z.string(),
+  address: z.string(),
+  engineVersion: z.string(),
+  pluginVersion: z.string(),
+  pools: z.record(z.string(), z.object({ sizeBytes: z.int(), freeBytes: z.int() })),
+  labels: z.record(z.string(), z.string()),
+});
+export type NodeRecord = z.infer<typeof node>;
+
+const alive = z.looseObject({ schema: z.literal(1), node: z.string(), since: z.string() });
+export type AliveRecord = z.infer<typeof alive>;
+
+const cluster = z.looseObject({ schema: z.literal(1), id: z.string(), createdAt: z.string() });
+export type ClusterRecord = z.infer<typeof cluster>;
+
+const event = z.looseObject({
+  schema: z.literal(1),
+  node: z.string(),
+  type: z.string(),
+  action: z.string(),
+  actor: z.string(),
+  attributes: z.record(z.string(), z.string()),
+  scope: z.string(),
+  /** Nanoseconds since 1970, as the engine stamped it: too long for a number. */
+  timeNano: z.string(),
+});
+export type EventRecord = z.infer<typeof event>;
+
+export interface Codec<T> {
+  encode(record: T): string;
+  /** @throws AppError `internal` for a damaged value, `conflict` for one written by a newer version. */
+  decode(key: string, value: string): T;
+}
+
+const head = z.looseObject({ schema: z.int() });
+
+function codec<T>(kind: string, shape: z.ZodType<T>): Codec<T> {
+  return {
+    encode: (record) => JSON.stringify({ ...record, nonce: randomUUID() }),
+    decode(key, value) {
+      let json: unknown;
+      try {
+        json = JSON.parse(value);
+      } catch (cause) {
+        throw new AppError('internal', `the ${kind} record at ${key} is damaged: not JSON`, { cause });
+      }
+      const version = head.safeParse(json);
+      if (version.success && version.data.schema > 1) {
+        throw new AppError(
+          'conflict',
+          `the ${kind} record at ${key} has schema ${String(version.data.schema)}, newer than this plugin ` +
+            'understands (1): upgrade the plugin on this host',
+        );
+      }
+      const parsed = shape.safeParse(json);
+      if (parsed.success) return parsed.data;
+      throw new AppError(
+        'internal',
+        `the ${kind} record at ${key} is damaged: ${z.prettifyError(parsed.error)}`,
+      );
+    },
+  };
+}
+
+export const records = {
+  volume: codec<VolumeRecord>('volume', volume),
+  target: codec<TargetRecord>('target', target),
+  attachment: codec<AttachmentRecord>('attachment', attachment),
+  node: codec<NodeRecord>('node', node),
+  alive: codec<AliveRecord>('alive', alive),
+  cluster: codec<ClusterRecord>('cluster', cluster),
+  event: codec<EventRecord>('event', event),
+} as const;

@@ -1,0 +1,86 @@
+import type { Ctx } from '../context.js';
+
+/**
+ * The seam to shared state: five calls, with compare, lease and revision, because a store without them cannot
+ * host a safe lock. Keys are full paths (state/keys.ts names them); values are opaque strings (state/records.ts
+ * gives them shape).
+ *
+ * Errors, all AppError: `unavailable` (cannot reach it), `no_leader`, `no_space` (quota; reads still work),
+ * `deadline_exceeded`, `canceled` (ctx.signal).
+ */
+export interface State {
+  /** Linearizable read of one key. A null is a positive answer: the key does not exist. */
+  get(ctx: Ctx, key: string): Promise<Entry | null>;
+  /** Linearizable read of all keys that start with prefix, at one revision, sorted by key. */
+  range(ctx: Ctx, prefix: string): Promise<Snapshot>;
+  /**
+   * All operations, or none if a comparison does not hold. Never retried blindly: when the answer was lost, the
+   * adapter reads back what the transaction would have written and tells which of the two happened. So values
+   * that are put must be unique per write (records carry a nonce).
+   */
+  transact(ctx: Ctx, transaction: Transaction): Promise<TransactResult>;
+  /**
+   * Follows a prefix for ever, through reconnects and compactions. The listener first gets a `snapshot`, then
+   * `changes` in revision order; after any gap it gets a fresh `snapshot` again, which replaces all it knew.
+   */
+  watch(prefix: string, listener: WatchListener): Watch;
+  /** Grants a lease and keeps it alive. ttlMs at least 2000. */
+  lease(ctx: Ctx, ttlMs: number): Promise<Lease>;
+  close(): Promise<void>;
+}
+
+export interface Entry {
+  readonly key: string;
+  readonly value: string;
+  readonly createRevision: number;
+  readonly modRevision: number;
+}
+
+export interface Snapshot {
+  readonly entries: readonly Entry[];
+  readonly revision: number;
+}
+
+export type Comparison =
+  | { readonly key: string; readonly absent: true }
+  | { readonly key: string; readonly createRevision: number }
+  | { readonly key: string; readonly modRevision: number };
+
+export type Operation =
+  { readonly put: string; readonly value: string; readonly lease?: Lease } | { readonly delete: string };
+
+/** At most 128 operations (etcd's max-txn-ops). */
+export interface Transaction {
+  readonly if: readonly Comparison[];
+  readonly then: readonly Operation[];
+}
+
+export type TransactResult =
+  | { readonly ok: true; readonly revision: number }
+  | { readonly ok: false; readonly reason: 'compare_failed' };
+
+export type WatchEvent =
+  | { readonly type: 'snapshot'; readonly snapshot: Snapshot }
+  | {
+      readonly type: 'changes';
+      readonly revision: number;
+      readonly changes: readonly (
+        { readonly type: 'put'; readonly entry: Entry } | { readonly type: 'delete'; readonly key: string }
+      )[];
+    };
+export type WatchListener = (event: WatchEvent) => void;
+
+export interface Watch {
+  close(): void;
+}
+
+export interface Lease {
+  readonly id: string;
+  /**
+   * Aborts when the lease may be gone: at the latest TTL after the last acknowledged keepalive was sent, by this
+   * process' monotonic clock, so before the server lets anybody else in.
+   */
+  readonly lost: AbortSignal;
+  /** Revokes it and all its keys. */
+  revoke(ctx: Ctx): Promise<void>;
+}
