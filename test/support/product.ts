@@ -1,0 +1,239 @@
+/** The product as a user meets it on a lab host: the plugin, volumes, records, and what it leaves behind. */
+import { existsSync } from 'node:fs';
+import { request } from 'node:http';
+import { join } from 'node:path';
+import { expect } from 'vitest';
+import { exec, failure, type Result, waitFor } from './exec.js';
+import { type LabHost, type LabOptions, startLabHost } from './lab.js';
+import { installFromRegistry, registryStorage, startRegistry } from './lab-seed.js';
+
+export interface InstallOptions {
+  /** `copy`: from what an earlier installation on another host left. `registry`: by `docker plugin install`. */
+  readonly from?: 'copy' | 'registry';
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
+/** Installs and enables the plugin. `copy` needs a host that was started with `plugin: true`. */
+export async function installPlugin(host: LabHost, options: InstallOptions = {}): Promise<void> {
+  const settings = Object.entries(options.settings ?? {}).map(([name, value]) => `${name}=${value}`);
+  if (options.from === 'registry') {
+    const storage = await registryStorage((name) => startLabHost({ name, images: false }));
+    const registry = await startRegistry(host, storage);
+    await installFromRegistry(host, ...settings);
+    await registry.stop();
+  } else if (settings.length > 0) {
+    await host.ok('plugin', 'set', 'openebs', ...settings);
+  }
+  await host.ok('plugin', 'enable', 'openebs');
+}
+
+/** A host with test images and the plugin enabled. */
+export async function startProductHost(
+  options: LabOptions = {},
+  settings: Readonly<Record<string, string>> = {},
+): Promise<LabHost> {
+  const host = await startLabHost({ ...options, plugin: true });
+  try {
+    await installPlugin(host, { settings });
+    return host;
+  } catch (reason) {
+    const log = host.log().split('\n').slice(-30).join('\n');
+    await host.close();
+    throw new Error(`${String(reason)}\nend of the engine's log:\n${log}`);
+  }
+}
+
+export interface Status {
+  readonly id: string;
+  readonly size: string;
+  readonly sizeBytes: number;
+  readonly fs: string;
+  readonly state: string;
+  readonly node: string;
+  /** `address:port` */
+  readonly target: string;
+  readonly iqn: string;
+  readonly attachedTo: string;
+  readonly error: string;
+}
+
+export async function statusOf(host: LabHost, volume: string): Promise<Status> {
+  return JSON.parse(await host.ok('volume', 'inspect', '--format', '{{json .Status}}', volume)) as Status;
+}
+
+export async function createVolume(
+  host: LabHost,
+  name: string,
+  options: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const list = Object.entries({ size: '1G', ...options }).flatMap(([key, value]) => [
+    '-o',
+    `${key}=${value}`,
+  ]);
+  await host.ok('volume', 'create', '--driver', 'openebs', ...list, name);
+}
+
+/** Runs a shell script in a fresh container with the volume at /data. Answers what it printed. */
+export function runOn(host: LabHost, volume: string, script: string): Promise<string> {
+  return host.ok('run', '--rm', '--network', 'none', '-v', `${volume}:/data`, 'lab', 'sh', '-ec', script);
+}
+
+export function tryOn(host: LabHost, volume: string, script: string): Promise<Result> {
+  return host.docker('run', '--rm', '--network', 'none', '-v', `${volume}:/data`, 'lab', 'sh', '-ec', script);
+}
+
+/** Starts an idle container with the volume at /data. */
+export async function startIdle(
+  host: LabHost,
+  name: string,
+  volume: string,
+  ...more: string[]
+): Promise<void> {
+  await host.ok('run', '-d', '--name', name, '--network', 'none', ...more, '-v', `${volume}:/data`, 'lab');
+}
+
+export function inside(host: LabHost, container: string, script: string): Promise<string> {
+  return host.ok('exec', container, 'sh', '-ec', script);
+}
+
+export interface RecordEntry {
+  readonly key: string;
+  readonly value: unknown;
+}
+
+/** The records in shared state, from the admin socket. */
+export function recordsOf(host: LabHost): Promise<RecordEntry[]> {
+  return new Promise((resolve, reject) => {
+    const socketPath = join(host.run, 'openebs/admin.sock');
+    const call = request({ socketPath, path: '/v1/records', timeout: 20_000 }, (answer) => {
+      let text = '';
+      answer.setEncoding('utf8').on('data', (part: string) => (text += part));
+      answer.on('end', () => {
+        if (answer.statusCode !== 200) reject(new Error(`records: ${String(answer.statusCode)} ${text}`));
+        else resolve((JSON.parse(text) as { entries: RecordEntry[] }).entries);
+      });
+    });
+    call.on('timeout', () => call.destroy(new Error('the admin socket did not answer within 20 s')));
+    call.on('error', reject);
+    call.end();
+  });
+}
+
+export interface Traces {
+  readonly volumes: readonly string[];
+  readonly containers: readonly string[];
+  readonly files: readonly string[];
+  readonly keys: readonly string[];
+  readonly ports: readonly string[];
+  readonly loops: readonly string[];
+}
+
+/** Port numbers that something on this host listens on. */
+export async function listeningPorts(host: LabHost): Promise<string[]> {
+  const table = await host.shellOk('cat /proc/net/tcp /proc/net/tcp6');
+  const ports = [...table.matchAll(/:([0-9A-F]{4}) [0-9A-F]+:0000 0A/g)].map((match) =>
+    String(parseInt(match[1] ?? '', 16)),
+  );
+  return [...new Set(ports)].sort();
+}
+
+/** Everything a volume can leave behind. etcd's own files and the journal of events change by themselves. */
+export async function tracesOf(host: LabHost): Promise<Traces> {
+  const lines = (text: string): string[] =>
+    text
+      .split('\n')
+      .filter((line) => line !== '')
+      .sort();
+  const found = 'cd /var/lib/openebs && find . -path "*etcd*" -prune -o -print';
+  const state = existsSync(join(host.lib, 'openebs'));
+  return {
+    volumes: lines(await host.ok('volume', 'ls', '--format', '{{.Driver}} {{.Name}}')),
+    containers: lines(await host.ok('ps', '-a', '--format', '{{.Names}}')),
+    files: state ? lines(await host.shellOk(found)).filter((file) => !/\.tmp|cache/.test(file)) : [],
+    keys: (await recordsOf(host))
+      .map((entry) => entry.key)
+      .filter((key) => !key.includes('/events/'))
+      .sort(),
+    ports: await listeningPorts(host),
+    loops: (await host.loops()).map((loop) => loop.name).sort(),
+  };
+}
+
+/** Waits until the host shows what it showed before; at the end of its patience tells the difference. */
+export async function expectTraces(host: LabHost, before: Traces): Promise<void> {
+  let now: Traces = before;
+  await waitFor(
+    'nothing is left behind',
+    async () => {
+      now = await tracesOf(host);
+      return JSON.stringify(now) === JSON.stringify(before);
+    },
+    { timeoutMs: 15_000, everyMs: 500 },
+  ).catch(() => undefined);
+  expect(now).toEqual(before);
+}
+
+export interface Writer {
+  /** How many passes of writing and reading back it has finished. */
+  passes(): Promise<number>;
+  /** Waits for so many more passes: proof that the volume works now. */
+  goesOn(passes?: number): Promise<void>;
+  /** Ends it after the pass it is in. Throws with its output if a write or a verification failed. */
+  finish(): Promise<void>;
+}
+
+const fio =
+  'fio --name=load --filename=/data/load --size=16M --bs=4k --direct=1 --ioengine=libaio --iodepth=4 ' +
+  '--verify=crc32c --verify_fatal=1 --thread --output=/tmp/fio.log';
+
+/** A container that writes the volume at random and verifies what it wrote, over and over. */
+export async function startWriter(host: LabHost, name: string, volume: string): Promise<Writer> {
+  const script = `
+    n=0
+    while [ ! -e /tmp/stop ]; do
+      ${fio} --rw=randwrite --do_verify=1 --randseed=$n || { cat /tmp/fio.log; exit 1; }
+      n=$((n + 1)); echo pass $n
+    done`;
+  const where = ['--network', 'none', '-v', `${volume}:/data`];
+  await host.ok('run', '-d', '--name', name, ...where, 'lab', 'sh', '-c', script);
+  const passes = async (): Promise<number> => {
+    const { stdout } = await host.docker('logs', '--tail', '1', name);
+    return Number(/pass (\d+)/.exec(stdout)?.[1] ?? '0');
+  };
+  const log = (): Promise<Result> => host.docker('logs', '--tail', '60', name);
+  const goesOn = async (more = 2): Promise<void> => {
+    const first = await passes();
+    let running = true;
+    await waitFor(
+      `${name} has written ${String(more)} more passes`,
+      async () => {
+        running = (await host.ok('inspect', '--format', '{{.State.Running}}', name)) === 'true';
+        return (await passes()) >= first + more;
+      },
+      { timeoutMs: 90_000, giveUp: () => !running },
+    ).catch(async (reason: unknown) => {
+      throw new Error(`${String(reason)}\n${failure(name, await log())}`);
+    });
+  };
+  const finish = async (): Promise<void> => {
+    await host.docker('exec', name, 'touch', '/tmp/stop'); // a container that has failed is told below
+    const code = await host.ok('wait', name);
+    if (code !== '0') throw new Error(failure(`the writer ${name} (code ${code})`, await log()));
+  };
+  return { passes, goesOn, finish };
+}
+
+/** Reads what a writer left, in a fresh container, and verifies each block. */
+export async function verifyWritten(host: LabHost, volume: string): Promise<void> {
+  await runOn(host, volume, `${fio} --rw=read --do_verify=1 >&2 || { cat /tmp/fio.log >&2; exit 1; }`);
+}
+
+/** The directory of a volume's backing file, as seen from outside the host. */
+export function poolFile(host: LabHost, status: Status, pool = 'default'): string {
+  return join(host.lib, 'openebs/pools', pool, status.id, 'disk.img');
+}
+
+export async function allocatedBytes(file: string): Promise<number> {
+  const { stdout } = await exec('du', ['--block-size=1', file]);
+  return Number(stdout.split('\t')[0]);
+}
