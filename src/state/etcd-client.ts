@@ -1,0 +1,214 @@
+/**
+ * The only door to the npm package etcd3. It is used for its protocol definitions and its channels; what it adds
+ * on top has been measured to be wrong for us and is switched off or replaced here:
+ *
+ * - It retries writes and opens a circuit breaker that also blocks reads: both policies are replaced by one that
+ *   does nothing. Retrying is ours, and knows the difference between a read and a write.
+ * - It has no deadlines: each call gets one from gRPC, and a second by our own timer, because a call can also
+ *   get stuck before gRPC sees it.
+ * - Its password login leaks a channel per login, can hang for ever, and loops without a pause on an expired
+ *   token: we fetch the token ourselves, add it to each call, and hide etcd's words for "expired" from it.
+ * - It does not ask for a leader, so a member cut off from the majority would keep a watch open that never says
+ *   anything: `hasleader` makes such a member end streams and refuse calls.
+ *
+ * A client is made at the first call, never before, so making a State neither waits nor throws. Sub-channels are
+ * its own, so that throwing away a dead connection does not depend on who else holds it.
+ */
+import { Etcd3, type IOptions, type KVClient } from 'etcd3';
+import type { Ctx } from '../context.js';
+import { AppError } from '../errors.js';
+import { createBackoff } from '../lib/backoff.js';
+import { createBudget, type Budget } from './budget.js';
+import { classify, expiredToken, nameOf, type Target } from './etcd-errors.js';
+
+export interface EtcdOptions {
+  /** http://host:port or https://host:port, one per member. */
+  readonly endpoints: readonly string[];
+  readonly tls?: { readonly ca: Buffer; readonly certificate?: Buffer; readonly key?: Buffer };
+  readonly auth?: { readonly username: string; readonly password: string };
+}
+
+export type CallOptions = NonNullable<Parameters<KVClient['range']>[1]>;
+type Interceptor = NonNullable<CallOptions['interceptors']>[number];
+type Policy = NonNullable<NonNullable<IOptions['faultHandling']>['global']>;
+
+/** The rest of a budget is kept for a second try, perhaps at another member. */
+const shareOfOneTry = 0.4;
+const shortestTryMs = 500;
+
+export class EtcdClient {
+  readonly target: Target;
+  readonly #options: EtcdOptions;
+  readonly #timeoutMs: number;
+  #etcd: Etcd3 | undefined;
+  #token: string | undefined;
+  #login: Promise<string> | undefined;
+  #closed = false;
+
+  constructor(options: EtcdOptions, timeoutMs: number) {
+    this.#options = options;
+    this.#timeoutMs = timeoutMs;
+    this.target = {
+      endpoints: options.endpoints,
+      ...(options.auth ? { username: options.auth.username } : {}),
+    };
+  }
+
+  get closed(): boolean {
+    return this.#closed;
+  }
+
+  budget(ctx: Ctx): Budget {
+    return createBudget(ctx, this.#timeoutMs);
+  }
+
+  /** One try, with whatever error it ends in: see `classify`. */
+  async attempt<T>(budget: Budget, call: (etcd: Etcd3, options: CallOptions) => Promise<T>): Promise<T> {
+    const ms = Math.max(shortestTryMs, budget.remainingMs() * shareOfOneTry);
+    const sent = async () => {
+      const etcd = await this.#ready();
+      return call(etcd, { deadline: Date.now() + Math.min(ms, budget.remainingMs()) });
+    };
+    return budget.race(sent(), ms);
+  }
+
+  /** For what may be carried out twice without harm: tries until it succeeds, is final, or the budget is spent. */
+  async repeat<T>(
+    budget: Budget,
+    doing: string,
+    call: (etcd: Etcd3, options: CallOptions) => Promise<T>,
+  ): Promise<T> {
+    const backoff = createBackoff({ minMs: 20, maxMs: 500 });
+    let last: AppError | undefined;
+    while (!budget.spent()) {
+      try {
+        return await this.attempt(budget, call);
+      } catch (reason) {
+        const { verdict, error } = this.failed(reason);
+        if (verdict === 'final' || verdict === 'no_space') throw error;
+        last = error;
+        await budget.pause(backoff.nextMs());
+      }
+    }
+    throw budget.failure(doing, last);
+  }
+
+  /** Opens a stream; it carries the login token of that moment. */
+  async stream<S>(open: (etcd: Etcd3) => Promise<S>): Promise<S> {
+    return open(await this.#ready());
+  }
+
+  /** Translates an error, and drops the login token if that is what it was about. */
+  failed(reason: unknown): ReturnType<typeof classify> {
+    const failure = classify(reason, this.target);
+    if (failure.verdict === 'token') this.#token = undefined;
+    return failure;
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#etcd?.close();
+  }
+
+  async #ready(): Promise<Etcd3> {
+    if (this.#closed) {
+      throw new AppError('unavailable', `the connection to ${nameOf(this.target)} has been closed by us`);
+    }
+    this.#etcd ??= this.#connect();
+    const { auth } = this.#options;
+    if (auth && this.#token === undefined) {
+      this.#login ??= this.#authenticate(this.#etcd, auth).finally(() => {
+        this.#login = undefined;
+      });
+      await this.#login;
+    }
+    return this.#etcd;
+  }
+
+  async #authenticate(etcd: Etcd3, auth: { username: string; password: string }): Promise<string> {
+    const deadline = Date.now() + Math.max(shortestTryMs, this.#timeoutMs * shareOfOneTry);
+    const { token } = await etcd.auth.authenticate(
+      { name: auth.username, password: auth.password },
+      { deadline },
+    );
+    this.#token = token;
+    return token;
+  }
+
+  #connect(): Etcd3 {
+    const { endpoints, tls } = this.#options;
+    const interceptors = [this.#interceptor()];
+    try {
+      return new Etcd3({
+        hosts: endpoints.map((endpoint) => endpoint.replace(/\/+$/, '')),
+        ...(tls ? { credentials: credentialsOf(tls) } : {}),
+        grpcOptions: channelOptions,
+        defaultCallOptions: { interceptors },
+        faultHandling: { host: () => doNothing as Policy, global: doNothing as Policy },
+      });
+    } catch (cause) {
+      const why = cause instanceof Error ? cause.message : String(cause);
+      throw new AppError(
+        'invalid_argument',
+        `the settings for ${nameOf(this.target)} cannot be used (${why}): check the endpoints, and that CA, ` +
+          'certificate and key are PEM files that belong together',
+        { cause },
+      );
+    }
+  }
+
+  #interceptor(): Interceptor {
+    return (options, nextCall) => {
+      const call = nextCall(options);
+      const start = call.start.bind(call);
+      call.start = (metadata, listener) => {
+        metadata.set('hasleader', 'true');
+        if (this.#token !== undefined) metadata.set('token', this.#token);
+        start(metadata, {
+          onReceiveMetadata: (received) => listener?.onReceiveMetadata?.(received),
+          onReceiveMessage: (message) => listener?.onReceiveMessage?.(message),
+          onReceiveStatus: (status) => listener?.onReceiveStatus?.(hideExpiry(status)),
+        });
+      };
+      // gRPC calls it by its interface only; the class itself is not exported by etcd3.
+      // eslint-disable-next-line @typescript-eslint/no-unsafe-class-instance-assignment
+      return call as ReturnType<Interceptor>;
+    };
+  }
+}
+
+const channelOptions: NonNullable<IOptions['grpcOptions']> = {
+  // Finds a connection that died without a word. etcd hangs up on pings more often than every 5 s.
+  'grpc.keepalive_time_ms': 10_000,
+  'grpc.keepalive_timeout_ms': 5_000,
+  'grpc.initial_reconnect_backoff_ms': 100,
+  'grpc.min_reconnect_backoff_ms': 100,
+  'grpc.max_reconnect_backoff_ms': 1_000,
+  'grpc.max_receive_message_length': -1,
+  'grpc.max_send_message_length': -1,
+  'grpc.use_local_subchannel_pool': 1,
+  'grpc.enable_http_proxy': 0,
+};
+
+const neverAborted = new AbortController().signal;
+
+/** Runs the call and nothing else. */
+const doNothing: Omit<Policy, '_altReturn'> = {
+  onSuccess: () => ({ dispose: () => undefined }),
+  onFailure: () => ({ dispose: () => undefined }),
+  execute: async <T>(call: (context: { signal: AbortSignal }) => PromiseLike<T> | T) =>
+    call({ signal: neverAborted }),
+};
+
+function credentialsOf(tls: NonNullable<EtcdOptions['tls']>): NonNullable<IOptions['credentials']> {
+  return {
+    rootCertificate: tls.ca,
+    ...(tls.key ? { privateKey: tls.key } : {}),
+    ...(tls.certificate ? { certChain: tls.certificate } : {}),
+  };
+}
+
+function hideExpiry<S extends { details: string }>(status: S): S {
+  if (!status.details.includes('invalid auth token')) return status;
+  return { ...status, details: expiredToken };
+}

@@ -1,0 +1,166 @@
+import type { Ctx } from '../context.js';
+import { AppError } from '../errors.js';
+import type {
+  Entry,
+  Lease,
+  Snapshot,
+  State,
+  Transaction,
+  TransactResult,
+  Watch,
+  WatchEvent,
+  WatchListener,
+} from './state.js';
+import { checkTransaction, holds } from './transaction.js';
+
+type Change = Extract<WatchEvent, { type: 'changes' }>['changes'][number];
+
+/**
+ * Shared state in memory, for tests: the same revisions, comparisons, watches and leases as etcd's, including
+ * that answers and watch events come later, never inside the call. It passes the suite that etcd passes. A lease
+ * needs no keepalive here: it lives until it is revoked or the state is closed.
+ */
+export function createMemoryState(): State {
+  return new MemoryState();
+}
+
+interface Stored extends Entry {
+  readonly leaseId: string | undefined;
+}
+
+class MemoryState implements State {
+  readonly #stored = new Map<string, Stored>();
+  readonly #watches = new Set<{ prefix: string; emit: (event: WatchEvent) => void }>();
+  readonly #leases = new Map<string, AbortController>();
+  #revision = 1;
+  #nextLease = 1;
+  #closed = false;
+
+  async get(ctx: Ctx, key: string): Promise<Entry | null> {
+    await this.#arrive(ctx);
+    const stored = this.#stored.get(key);
+    return stored === undefined ? null : toEntry(stored);
+  }
+
+  async range(ctx: Ctx, prefix: string): Promise<Snapshot> {
+    await this.#arrive(ctx);
+    return this.#list(prefix);
+  }
+
+  async transact(ctx: Ctx, transaction: Transaction): Promise<TransactResult> {
+    checkTransaction(transaction);
+    await this.#arrive(ctx);
+    if (!transaction.if.every((comparison) => holds(comparison, this.#stored.get(comparison.key)))) {
+      return { ok: false, reason: 'compare_failed' };
+    }
+    const lost = transaction.then.find(
+      (operation) => 'put' in operation && operation.lease && !this.#leases.has(operation.lease.id),
+    );
+    if (lost) throw new AppError('conflict', 'the lease this write belongs to is gone: grant a new one');
+    const revision = this.#revision + 1;
+    const changes: Change[] = [];
+    for (const operation of transaction.then) {
+      if ('delete' in operation) {
+        if (this.#stored.delete(operation.delete)) changes.push({ type: 'delete', key: operation.delete });
+        continue;
+      }
+      const { put: key, value, lease } = operation;
+      const createRevision = this.#stored.get(key)?.createRevision ?? revision;
+      const stored = { key, value, createRevision, modRevision: revision, leaseId: lease?.id };
+      this.#stored.set(key, stored);
+      changes.push({ type: 'put', entry: toEntry(stored) });
+    }
+    this.#publish(changes);
+    return { ok: true, revision: this.#revision };
+  }
+
+  watch(prefix: string, listener: WatchListener): Watch {
+    const watch = { prefix, emit: listener };
+    setImmediate(() => {
+      if (open && !this.#closed) {
+        listener({ type: 'snapshot', snapshot: this.#list(prefix) });
+        this.#watches.add(watch);
+      }
+    });
+    let open = true;
+    return {
+      close: () => {
+        open = false;
+        this.#watches.delete(watch);
+      },
+    };
+  }
+
+  async lease(ctx: Ctx, ttlMs: number): Promise<Lease> {
+    if (!(ttlMs >= 2_000)) {
+      throw new AppError('invalid_argument', `a lease of ${String(ttlMs)} ms is too short: at least 2000 ms`);
+    }
+    await this.#arrive(ctx);
+    const id = String(this.#nextLease++);
+    const over = new AbortController();
+    this.#leases.set(id, over);
+    return {
+      id,
+      lost: over.signal,
+      revoke: async (revokeCtx) => {
+        over.abort(new AppError('conflict', `the lease ${id} was revoked`));
+        await this.#arrive(revokeCtx);
+        this.#expire(id);
+      },
+    };
+  }
+
+  close(): Promise<void> {
+    this.#closed = true;
+    this.#watches.clear();
+    for (const [id, over] of this.#leases) {
+      over.abort(new AppError('canceled', `the lease ${id} is no longer kept alive: the state was closed`));
+    }
+    return Promise.resolve();
+  }
+
+  /** Every call crosses an event-loop turn, as it would on a network. */
+  async #arrive(ctx: Ctx): Promise<void> {
+    await new Promise((resolve) => setImmediate(resolve));
+    if (this.#closed) throw new AppError('unavailable', 'the connection to the state has been closed by us');
+    if (!ctx.signal.aborted) return;
+    const timedOut = ctx.signal.reason instanceof DOMException && ctx.signal.reason.name === 'TimeoutError';
+    throw timedOut
+      ? new AppError('deadline_exceeded', 'the call was not finished in the time its caller had')
+      : new AppError('canceled', 'the call was given up because its caller went away');
+  }
+
+  #list(prefix: string): Snapshot {
+    const entries = [...this.#stored.values()].filter(({ key }) => key.startsWith(prefix)).map(toEntry);
+    entries.sort((a, b) => Buffer.compare(Buffer.from(a.key), Buffer.from(b.key)));
+    return { entries, revision: this.#revision };
+  }
+
+  #expire(id: string): void {
+    this.#leases.delete(id);
+    const gone = [...this.#stored.values()].filter(({ leaseId }) => leaseId === id);
+    for (const { key } of gone) this.#stored.delete(key);
+    this.#publish(gone.map(({ key }) => ({ type: 'delete', key })));
+  }
+
+  /** One revision for all of them; none for nothing. */
+  #publish(all: readonly Change[]): void {
+    if (all.length === 0) return;
+    const revision = ++this.#revision;
+    for (const watch of this.#watches) {
+      const changes = all.filter((change) => keyOf(change).startsWith(watch.prefix));
+      if (changes.length === 0) continue;
+      setImmediate(() => {
+        if (this.#watches.has(watch)) watch.emit({ type: 'changes', revision, changes });
+      });
+    }
+  }
+}
+
+function keyOf(change: Change): string {
+  return change.type === 'put' ? change.entry.key : change.key;
+}
+
+function toEntry({ key, value, createRevision, modRevision }: Stored): Entry {
+  return { key, value, createRevision, modRevision };
+}

@@ -1,0 +1,55 @@
+import { AppError } from '../errors.js';
+import type { Comparison, Entry, Operation, Transaction } from './state.js';
+
+/** etcd's default for --max-txn-ops. */
+const maxOperations = 128;
+
+export function keyOf(operation: Operation): string {
+  return 'delete' in operation ? operation.delete : operation.put;
+}
+
+/** Does the comparison hold for what is stored under its key now? */
+export function holds(comparison: Comparison, stored: Entry | undefined): boolean {
+  if ('absent' in comparison) return stored === undefined;
+  if ('createRevision' in comparison) return (stored?.createRevision ?? 0) === comparison.createRevision;
+  return (stored?.modRevision ?? 0) === comparison.modRevision;
+}
+
+/**
+ * True if carrying it out makes one of its own comparisons false, so that of two copies under way at most one can
+ * do anything; or if it does nothing at all.
+ */
+export function mayBeSentTwice({ if: comparisons, then: operations }: Transaction): boolean {
+  if (operations.length === 0) return true;
+  const changed = new Map(operations.map((operation) => [keyOf(operation), 'delete' in operation]));
+  return comparisons.some((comparison) => {
+    const deleted = changed.get(comparison.key);
+    if (deleted === undefined) return false;
+    if ('absent' in comparison) return !deleted;
+    if ('modRevision' in comparison) return comparison.modRevision > 0 || !deleted;
+    return comparison.createRevision > 0 ? deleted : !deleted;
+  });
+}
+
+/** @throws AppError `invalid_argument` for what etcd would refuse, `conflict` for a lease that may be gone. */
+export function checkTransaction({ if: comparisons, then: operations }: Transaction): void {
+  if (operations.length > maxOperations || comparisons.length > maxOperations) {
+    throw new AppError(
+      'invalid_argument',
+      `a transaction has at most ${String(maxOperations)} operations and as many comparisons, this one has ` +
+        `${String(operations.length)} and ${String(comparisons.length)}: split it`,
+    );
+  }
+  const keys = operations.map(keyOf);
+  const twice = keys.find((key, index) => keys.indexOf(key) !== index);
+  if (twice !== undefined || keys.includes('')) {
+    throw new AppError(
+      'invalid_argument',
+      `a transaction names the key "${twice ?? ''}" twice or has an empty key`,
+    );
+  }
+  for (const operation of operations) {
+    if ('delete' in operation || !operation.lease?.lost.aborted) continue;
+    throw new AppError('conflict', `the lease for ${operation.put} may have run out: grant a new one`);
+  }
+}
