@@ -1,0 +1,159 @@
+package Initiator;
+
+# Turns the LUN into a block device of the host: qemu-storage-daemon logs in with libiscsi and exports the LUN
+# as one file over FUSE; a loop device with direct I/O sits on that file.
+#
+# INVARIANTS
+# - A device is published only when its size is the record's: a file that appears before the target is up has
+#   size 0, and a mount on it fails for good.
+# - The session is never given up: libiscsi reconnects for ever, so a target that restarts costs a stall, no
+#   error (timeout=0).
+# - Asked to stop, it detaches the loop device lazily and serves on until the last user has closed it.
+# - QEMU older than 10.0.13 is refused: 7.2's FUSE export corrupts data under parallel direct writes.
+use strict;
+use warnings;
+use parent -norequire, 'Role';
+use Role qw(now nap);
+
+my $EXPORT = '/run/lun';
+my $TRIM_LIBRARY = '/usr/local/lib/openebs/libopenebs-trim.so';    # built from trim.c
+my @OLDEST_QEMU = (10, 0, 13);
+my $RETRY_SECONDS = 0.1;
+my $MAX_RETRY_SECONDS = 2;
+my $QUIT_SECONDS = 10;
+
+sub apply_spec {
+    my ($self) = @_;
+    $self->{spec} = $self->read_spec;
+    for my $need (['/dev/fuse', 'load the fuse module'], ['/dev/loop-control', 'load the loop module']) {
+        -e $need->[0] or die "this host has no $need->[0]: $need->[1]\n";
+    }
+    check_qemu();
+    return;
+}
+
+sub check_qemu {
+    my $text = `qemu-storage-daemon --version` // '';
+    my ($version) = $text =~ /version (\d+(?:\.\d+)+)/ or die "qemu-storage-daemon does not start\n";
+    my @have = split /\./, $version;
+    for my $i (0 .. $#OLDEST_QEMU) {
+        my $order = ($have[$i] // 0) <=> $OLDEST_QEMU[$i];
+        return if $order > 0;
+        die "QEMU $version corrupts data: 10.0.13 or newer is needed\n" if $order < 0;
+    }
+    return;
+}
+
+sub start_qemu {
+    my ($self) = @_;
+    my $spec = $self->{spec};
+    open my $file, '>>', $EXPORT or die "cannot make $EXPORT: $!\n";
+    close $file;
+    my $lun = join ',', 'driver=iscsi', 'node-name=lun', 'transport=tcp', "portal=$spec->{portal}",
+        "target=$spec->{iqn}", 'lun=1', "initiator-name=$spec->{initiator}", "user=$spec->{user}",
+        'password-secret=chap', 'timeout=0', 'discard=unmap';
+    local $ENV{LD_PRELOAD} = $TRIM_LIBRARY;
+    $self->{qemu} = $self->spawn('qemu-storage-daemon',
+        '--object', 'secret,id=chap,file=' . $self->secret_path($spec->{secret}),
+        '--blockdev', $lun,
+        '--export', "type=fuse,id=export,node-name=lun,mountpoint=$EXPORT,writable=on,growable=off,allow-other=off");
+    return;
+}
+
+sub attach_loop {
+    my ($self) = @_;
+    my $device = `losetup --find --show --direct-io=on $EXPORT 2>&1`;
+    my $status = $?;
+    chomp $device;
+    die "cannot attach a loop device: $device\n" if $status != 0;
+    $self->{device} = $device;
+    my ($name) = $device =~ m{\A/dev/(loop\d+)\z} or die "losetup answered $device\n";
+    $self->{sys} = "/sys/block/$name";
+    return;
+}
+
+# Whether the loop device still sits on our export: after a lazy detach it does until its last user is gone.
+sub loop_bound {
+    my ($self) = @_;
+    return 0 if !$self->{sys};
+    open my $file, '<', "$self->{sys}/loop/backing_file" or return 0;
+    my $backing = <$file> // '';
+    close $file;
+    return $backing =~ m{\Q$EXPORT\E};
+}
+
+sub detach_loop {
+    my ($self) = @_;
+    return if !$self->{device};
+    system 'losetup', '--detach', $self->{device};
+    return;
+}
+
+sub tick {
+    my ($self) = @_;
+    $self->qemu_ended if $self->{qemu};
+    return if $self->{terminating};
+    if (!$self->{qemu}) {
+        return if now() < ($self->{retry_at} // 0);
+        $self->start_qemu;
+    }
+    return if $self->{device};
+    my $size = (stat $EXPORT)[7] // 0;
+    # While qemu is coming up the loop looks often: this wait is part of every mount.
+    $self->{hurry} = 0.005;
+    return if $size == 0;
+    if ($size != $self->{spec}{size}) {
+        $self->set_state('error', "the LUN has $size bytes, the volume's record says $self->{spec}{size}");
+        return;
+    }
+    $self->attach_loop;
+    $self->{hurry} = undef;
+    $self->{failures} = 0;
+    $self->set_state('ready');
+    return;
+}
+
+sub qemu_ended {
+    my ($self) = @_;
+    return if !$self->reaped($self->{qemu});
+    $self->{qemu} = undef;
+    my $had_device = defined $self->{device};
+    # The device is dead with its daemon: whoever has it mounted gets I/O errors until it is mounted anew.
+    $self->detach_loop;
+    $self->{device} = $self->{sys} = undef;
+    system 'umount', '-l', $EXPORT if $had_device;
+    my $failures = $self->{failures} = ($self->{failures} // 0) + 1;
+    my $wait = $RETRY_SECONDS * 2**($failures > 6 ? 6 : $failures - 1);
+    $self->{retry_at} = now() + ($wait > $MAX_RETRY_SECONDS ? $MAX_RETRY_SECONDS : $wait);
+    $self->{hurry} = undef;
+    $self->set_state($had_device ? 'error' : 'starting',
+        $had_device
+        ? "the initiator lost its daemon ($self->{exit_text}): the device is dead"
+        : "cannot log in to $self->{spec}{portal} ($self->{exit_text}), trying again");
+    return;
+}
+
+sub status {
+    my ($self) = @_;
+    return (device => $self->{state} eq 'ready' || $self->{state} eq 'draining' ? $self->{device} : undef);
+}
+
+sub drained {
+    my ($self) = @_;
+    $self->{hurry} = 0.01;
+    if (!$self->{detaching}) {
+        $self->{detaching} = 1;
+        $self->detach_loop;
+    }
+    return !$self->loop_bound;
+}
+
+sub shut_down {
+    my ($self) = @_;
+    return if !$self->{qemu};
+    $self->end_child($self->{qemu}, $QUIT_SECONDS)
+        or $self->say_log("qemu-storage-daemon did not end within $QUIT_SECONDS s: killed");
+    return;
+}
+
+1;

@@ -1,0 +1,185 @@
+package Target;
+
+# The VSM: one tgtd that exports one volume's disk.img as LUN 1 of one target.
+#
+# INVARIANTS
+# - A backing file that is missing or has another size is refused, never made: an empty disk that looks like
+#   the volume would be a lost volume that nobody notices.
+# - bstype is rdwr. tgt's aio backing store answers success to SYNCHRONIZE CACHE without doing it.
+# - The portal opens last, so nobody logs in to a half-made target; until then tgtd listens on a port of the
+#   kernel's choice on loopback (tgtd would open 3260 on every address if it had no portal at all).
+# - Only the admitted initiator name with the admitted account gets in. A change of admission binds the new
+#   account before it takes away the old one and then cuts every session that is not the admitted one's.
+# - Asked to stop, it serves on until no initiator is logged in, so that a container can flush its last write
+#   while the engine shuts down.
+use strict;
+use warnings;
+use parent -norequire, 'Role';
+use Role qw(now nap);
+use IO::Handle;
+use Tgt;
+
+my $SOCKET = '/run/tgtd';
+my $BACKING_DIR = '/pool';
+my $START_SECONDS = 10;
+my $RETRY_SECONDS = 1;
+
+sub apply_spec {
+    my ($self) = @_;
+    my $spec = $self->read_spec;
+    my $before = $self->{spec};
+    $self->{spec} = $spec;
+    if (!$self->{tgtd}) {
+        $self->start;
+        return;
+    }
+    if (($before->{port} // '') ne $spec->{port} || ($before->{address} // '') ne $spec->{address}) {
+        $self->open_portal;
+    }
+    $self->admit;
+    $self->set_state('ready') if !$self->{terminating};
+    return;
+}
+
+sub start {
+    my ($self) = @_;
+    my $spec = $self->{spec};
+    $self->{retry_at} = now() + $RETRY_SECONDS;
+    my $file = "$BACKING_DIR/$spec->{file}";
+    my @stat = stat $file or die "the volume's data $spec->{file} is missing from its pool: $!\n";
+    die "the volume's data has $stat[7] bytes, its record says $spec->{size}\n" if $stat[7] != $spec->{size};
+
+    $ENV{TGT_IPC_SOCKET} = $SOCKET;
+    $self->{tgtd} = $self->spawn('tgtd', '-f', '--iscsi', 'portal=127.0.0.1:0');
+    $self->{tgt} = Tgt->new("$SOCKET.0");
+    my $deadline = now() + $START_SECONDS;
+    while (!$self->{tgt}->alive) {
+        $self->tgtd_ended;
+        die "tgtd ended while starting: $self->{exit_text}\n" if !$self->{tgtd};
+        die "tgtd does not answer after $START_SECONDS s\n" if now() > $deadline;
+        nap(0.005);
+    }
+    $self->{admitted} = undef;
+    $self->{portal} = undef;
+    my $done = eval {
+        my $tgt = $self->{tgt};
+        $tgt->call('new', 'target', text => "targetname=$spec->{iqn}");
+        $tgt->call('new', 'device', lun => 1, text => "path=$file,bstype=rdwr");
+        $tgt->call('update', 'device', lun => 1,
+            text => "vendor_id=OPENEBS,product_id=VSM,scsi_sn=$spec->{volume},thin_provisioning=1");
+        $self->admit;
+        $self->open_portal;
+        1;
+    };
+    if (!$done) {
+        my $reason = $@;
+        $self->stop_tgtd;
+        die $reason;
+    }
+    $self->set_state('ready');
+    return;
+}
+
+sub open_portal {
+    my ($self) = @_;
+    my $spec = $self->{spec};
+    my @old = $self->{tgt}->portals;
+    my $wanted = "$spec->{address}:$spec->{port}";
+    return if grep { $_ eq $wanted } @old;
+    eval { $self->{tgt}->call('new', 'portal', text => "portal=$wanted"); 1 }
+        or die "port taken: cannot listen on $wanted\n";
+    for my $portal (@old) {
+        $self->{tgt}->call('delete', 'portal', text => "portal=$portal");
+    }
+    $self->{portal} = $wanted;
+    return;
+}
+
+# "admit <initiator IQN> <account> <secret file>", or no such line: nobody gets in.
+sub admit {
+    my ($self) = @_;
+    my $tgt = $self->{tgt};
+    my $wanted = $self->{spec}{admit};
+    my $old = $self->{admitted};
+    my ($iqn, $user, $secret_file) = defined $wanted ? split / /, $wanted : ();
+    if (defined $user && (!$old || $old->{user} ne $user)) {
+        my $secret = $self->read_secret($secret_file);
+        $tgt->call('new', 'account', text => "user=$user,password=$secret");
+        $tgt->call('bind', 'account', text => "user=$user");
+    }
+    if ($old && (!defined $user || $old->{user} ne $user)) {
+        $tgt->call('unbind', 'account', text => "user=$old->{user}");
+        $tgt->call('delete', 'account', text => "user=$old->{user}");
+    }
+    if ($old && (!defined $iqn || $old->{iqn} ne $iqn)) {
+        $tgt->call('unbind', 'target', text => "initiator-name=$old->{iqn}");
+    }
+    if (defined $iqn && (!$old || $old->{iqn} ne $iqn)) {
+        $tgt->call('bind', 'target', text => "initiator-name=$iqn");
+    }
+    $self->{admitted} = defined $iqn ? { iqn => $iqn, user => $user } : undef;
+    return if !$old || (defined $user && $old->{user} eq $user && $old->{iqn} eq $iqn);
+    for my $connection ($tgt->connections) {
+        $tgt->call('delete', 'connection', sid => $connection->{sid}, cid => $connection->{cid});
+    }
+    return;
+}
+
+sub tgtd_ended {
+    my ($self) = @_;
+    return if !$self->{tgtd} || !$self->reaped($self->{tgtd});
+    $self->{tgtd} = undef;
+    return;
+}
+
+sub stop_tgtd {
+    my ($self) = @_;
+    # tgtd ignores SIGTERM while a target exists. What it acknowledged is in the page cache already.
+    kill 'KILL', $self->{tgtd};
+    waitpid $self->{tgtd}, 0;
+    $self->{tgtd} = undef;
+    return;
+}
+
+sub tick {
+    my ($self) = @_;
+    my $was_up = defined $self->{tgtd};
+    $self->tgtd_ended;
+    if ($was_up && !$self->{tgtd}) {
+        $self->{retry_at} = 0;
+        $self->set_state('error', "tgtd ended: $self->{exit_text}");
+    }
+    return if $self->{tgtd} || now() < ($self->{retry_at} // 0);
+    $self->{spec} = $self->read_spec;
+    $self->start;
+    return;
+}
+
+sub status {
+    my ($self) = @_;
+    my @connections = $self->{tgtd} ? eval { $self->{tgt}->connections } : ();
+    return (
+        portal => $self->{portal},
+        admitted => $self->{admitted} ? $self->{admitted}{iqn} : undef,
+        initiators => [map { $_->{initiator} } @connections],
+    );
+}
+
+sub drained {
+    my ($self) = @_;
+    return 1 if !$self->{tgtd};
+    return !$self->{tgt}->connections;
+}
+
+sub shut_down {
+    my ($self) = @_;
+    return if !$self->{tgtd};
+    if (open my $file, '+<', "$BACKING_DIR/$self->{spec}{file}") {
+        $file->sync;
+        close $file;
+    }
+    $self->stop_tgtd;
+    return;
+}
+
+1;

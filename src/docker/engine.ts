@@ -1,0 +1,278 @@
+import { createReadStream } from 'node:fs';
+import Docker from 'dockerode';
+import type { Ctx } from '../context.js';
+import { AppError } from '../errors.js';
+
+/** What the product needs of the Docker engine; the only importer of dockerode. */
+export interface Engine {
+  /** @throws `unavailable` while the engine does not serve its API, e.g. while it starts. */
+  info(ctx: Ctx): Promise<EngineInfo>;
+  hasImage(ctx: Ctx, reference: string): Promise<boolean>;
+  /** Imports a root file system (tar, may be gzipped) as an image; needs no registry. */
+  importImage(ctx: Ctx, image: ImageToImport): Promise<void>;
+  /** Makes a container of this name run with this configuration, whatever is there now. Idempotent. */
+  ensureContainer(ctx: Ctx, spec: ContainerSpec): Promise<void>;
+  /** Stops it with SIGTERM, waits up to graceSeconds, then removes it. Absent is success. */
+  removeContainer(ctx: Ctx, name: string, graceSeconds: number): Promise<void>;
+  listContainers(ctx: Ctx, labels: Readonly<Record<string, string>>): Promise<ContainerSummary[]>;
+}
+
+export interface EngineInfo {
+  readonly id: string;
+  readonly hostname: string;
+  readonly version: string;
+  readonly apiVersion: string;
+  readonly labels: readonly string[];
+}
+
+export interface ImageToImport {
+  readonly path: string;
+  readonly reference: string;
+  /** Dockerfile instructions, e.g. `ENTRYPOINT [...]`. */
+  readonly changes: readonly string[];
+}
+
+export interface Bind {
+  readonly source: string;
+  readonly target: string;
+}
+
+export interface ContainerSpec {
+  readonly name: string;
+  readonly image: string;
+  readonly command: readonly string[];
+  readonly labels: Readonly<Record<string, string>>;
+  /** Sources must exist: nothing is made by mistake. */
+  readonly binds: readonly Bind[];
+  readonly capabilities: readonly string[];
+  readonly devices: readonly string[];
+  readonly deviceRules: readonly string[];
+  readonly securityOptions: readonly string[];
+  /** What the engine waits for the container at its own shutdown and at `docker stop`. */
+  readonly stopTimeoutSeconds: number;
+}
+
+export interface ContainerSummary {
+  readonly id: string;
+  readonly name: string;
+  readonly image: string;
+  readonly state: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** Bounds one call: a socket that accepts and does not answer is how a starting engine looks. */
+const CALL_TIMEOUT_MS = 20_000;
+const IMPORT_TIMEOUT_MS = 180_000;
+
+export function createEngine(socketPath: string): Engine {
+  const docker = new Docker({ socketPath });
+  return {
+    info: (ctx) => call(ctx, 'ask the engine about itself', (abortSignal) => readInfo(docker, abortSignal)),
+    hasImage: (ctx, reference) =>
+      call(ctx, `inspect image ${reference}`, async (abortSignal) =>
+        orAbsent(async () => {
+          await unlessAborted(docker.getImage(reference).inspect(), abortSignal);
+          return true;
+        }, false),
+      ),
+    importImage: (ctx, image) =>
+      call(
+        ctx,
+        `import image ${image.reference}`,
+        (signal) => importImage(docker, image, signal),
+        IMPORT_TIMEOUT_MS,
+      ),
+    ensureContainer: (ctx, spec) =>
+      call(ctx, `run container ${spec.name}`, (abortSignal) => ensureContainer(docker, spec, abortSignal)),
+    removeContainer: (ctx, name, graceSeconds) =>
+      call(
+        ctx,
+        `remove container ${name}`,
+        (abortSignal) => removeContainer(docker, { name, graceSeconds, abortSignal }),
+        graceSeconds * 1000 + CALL_TIMEOUT_MS,
+      ),
+    listContainers: (ctx, labels) =>
+      call(ctx, 'list containers', async (abortSignal) => {
+        const filters = {
+          label: Object.entries(labels).map(([key, value]) => (value ? `${key}=${value}` : key)),
+        };
+        const found = await docker.listContainers({ all: true, filters, abortSignal });
+        return found.map((container) => ({
+          id: container.Id,
+          name: (container.Names[0] ?? '').replace(/^\//, ''),
+          image: container.Image,
+          state: container.State,
+          labels: container.Labels,
+        }));
+      }),
+  };
+}
+
+async function readInfo(docker: Docker, abortSignal: AbortSignal): Promise<EngineInfo> {
+  const info = (await unlessAborted(docker.info(), abortSignal)) as EngineInfoAnswer;
+  const version = await unlessAborted(docker.version(), abortSignal);
+  return {
+    id: info.ID,
+    hostname: info.Name,
+    version: version.Version,
+    apiVersion: version.ApiVersion,
+    labels: info.Labels ?? [],
+  };
+}
+
+/** The two fields' types are the engine API's; dockerode leaves the answer untyped. */
+interface EngineInfoAnswer {
+  ID: string;
+  Name: string;
+  Labels: string[] | null;
+}
+
+/** For dockerode's calls that take no abort signal. */
+async function unlessAborted<T>(operation: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = Promise.withResolvers<never>();
+  const abort = () => {
+    aborted.reject(signal.reason as Error);
+  };
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    return await Promise.race([operation, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}
+
+async function importImage(docker: Docker, image: ImageToImport, abortSignal: AbortSignal): Promise<void> {
+  const [repo, tag] = splitReference(image.reference);
+  const output = await docker.importImage(createReadStream(image.path), {
+    repo,
+    tag,
+    changes: [...image.changes],
+    abortSignal,
+  });
+  await new Promise<void>((resolve, reject) => {
+    docker.modem.followProgress(output, (error) => {
+      if (error) reject(error);
+      else resolve();
+    });
+  });
+}
+
+function splitReference(reference: string): [string, string] {
+  const colon = reference.lastIndexOf(':');
+  return [reference.slice(0, colon), reference.slice(colon + 1)];
+}
+
+async function ensureContainer(docker: Docker, spec: ContainerSpec, abortSignal: AbortSignal): Promise<void> {
+  const container = docker.getContainer(spec.name);
+  const made = await create(docker, spec, abortSignal);
+  if (!made) {
+    const now = await container.inspect({ abortSignal });
+    if (now.State.Running && !now.State.Restarting) return;
+    // Not running: its configuration may be of an older plugin, so it is made anew.
+    await container.remove({ force: true, abortSignal });
+    await create(docker, spec, abortSignal);
+  }
+  await container.start({ abortSignal });
+}
+
+/** False when the name is taken. */
+async function create(docker: Docker, spec: ContainerSpec, abortSignal: AbortSignal): Promise<boolean> {
+  try {
+    await docker.createContainer({ ...containerOptions(spec), abortSignal });
+    return true;
+  } catch (reason) {
+    if (statusOf(reason) === 409) return false;
+    throw reason;
+  }
+}
+
+function containerOptions(spec: ContainerSpec): Docker.ContainerCreateOptions {
+  return {
+    name: spec.name,
+    Image: spec.image,
+    Cmd: [...spec.command],
+    Labels: { ...spec.labels },
+    StopTimeout: spec.stopTimeoutSeconds,
+    HostConfig: {
+      // The data plane comes back by itself after a crash or a reboot, before anybody can call the API.
+      RestartPolicy: { Name: 'always' },
+      NetworkMode: 'host',
+      // On an engine with userns-remap a remapped root could neither mount nor read the pool.
+      UsernsMode: 'host',
+      CapDrop: ['ALL'],
+      CapAdd: [...spec.capabilities],
+      Devices: spec.devices.map((path) => ({
+        PathOnHost: path,
+        PathInContainer: path,
+        CgroupPermissions: 'rwm',
+      })),
+      DeviceCgroupRules: [...spec.deviceRules],
+      SecurityOpt: [...spec.securityOptions],
+      Mounts: spec.binds.map((bind) => ({
+        Type: 'bind',
+        Source: bind.source,
+        Target: bind.target,
+        ReadOnly: false,
+      })),
+      LogConfig: { Type: 'json-file', Config: { 'max-size': '1m', 'max-file': '2' } },
+    },
+  };
+}
+
+async function removeContainer(
+  docker: Docker,
+  { name, graceSeconds, abortSignal }: { name: string; graceSeconds: number; abortSignal: AbortSignal },
+): Promise<void> {
+  const container = docker.getContainer(name);
+  await orAbsent(async () => {
+    if (graceSeconds > 0) {
+      await container.stop({ t: graceSeconds, abortSignal }).catch((reason: unknown) => {
+        if (statusOf(reason) !== 304) throw reason;
+      });
+    }
+    await container.remove({ force: true, abortSignal });
+  }, undefined);
+}
+
+function statusOf(reason: unknown): number | undefined {
+  if (typeof reason !== 'object' || reason === null || !('statusCode' in reason)) return undefined;
+  return typeof reason.statusCode === 'number' ? reason.statusCode : undefined;
+}
+
+async function orAbsent<T>(operation: () => Promise<T>, absent: T): Promise<T> {
+  try {
+    return await operation();
+  } catch (reason) {
+    if (statusOf(reason) === 404) return absent;
+    throw reason;
+  }
+}
+
+async function call<T>(
+  ctx: Ctx,
+  what: string,
+  operation: (signal: AbortSignal) => Promise<T>,
+  timeoutMs = CALL_TIMEOUT_MS,
+): Promise<T> {
+  const signal = AbortSignal.any([ctx.signal, AbortSignal.timeout(timeoutMs)]);
+  try {
+    return await operation(signal);
+  } catch (reason) {
+    throw translate(reason, what, ctx.signal);
+  }
+}
+
+/** A status means the engine answered and refused; no status means it did not answer. */
+function translate(reason: unknown, what: string, caller: AbortSignal): AppError {
+  if (caller.aborted)
+    return new AppError('canceled', `cannot ${what}: the caller gave up`, { cause: reason });
+  const status = statusOf(reason);
+  const text = reason instanceof Error ? reason.message : String(reason);
+  if (status === undefined) {
+    return new AppError('unavailable', `cannot ${what}: the Docker engine does not answer (${text})`, {
+      cause: reason,
+    });
+  }
+  if (status === 404) return new AppError('not_found', `cannot ${what}: ${text}`, { cause: reason });
+  return new AppError(status === 409 ? 'conflict' : 'internal', `cannot ${what}: ${text}`, { cause: reason });
+}
