@@ -6,7 +6,8 @@ const layers = [
   ['volume-driver', 'admin', 'registrator'],
   ['volumes'],
   ['cluster', 'scheduler'],
-  ['state', 'dataplane', 'docker'],
+  ['state', 'dataplane'],
+  ['docker'],
   ['config', 'context', 'errors', 'log', 'lib'],
 ];
 

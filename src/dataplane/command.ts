@@ -1,0 +1,47 @@
+import { execFile } from 'node:child_process';
+import type { Ctx } from '../context.js';
+import { AppError } from '../errors.js';
+
+export interface CommandResult {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+const TIMEOUT_MS = 60_000;
+
+/**
+ * Runs a program without a shell; the only importer of node:child_process. A non-zero exit is a result, not an
+ * error.
+ * @throws `internal` when the program does not start, `deadline_exceeded` after timeoutMs, `canceled`.
+ */
+export async function runCommand(
+  ctx: Ctx,
+  program: string,
+  args: readonly string[],
+  timeoutMs = TIMEOUT_MS,
+): Promise<CommandResult> {
+  const timeout = AbortSignal.timeout(timeoutMs);
+  const signal = AbortSignal.any([ctx.signal, timeout]);
+  const { promise, resolve, reject } = Promise.withResolvers<CommandResult>();
+  execFile(program, args, { signal, encoding: 'utf8', maxBuffer: 1 << 20 }, (failure, stdout, stderr) => {
+    if (failure === null) resolve({ code: 0, stdout, stderr });
+    else if (typeof failure.code === 'number') resolve({ code: failure.code, stdout, stderr });
+    else if (ctx.signal.aborted)
+      reject(new AppError('canceled', `${program} was stopped: the caller gave up`));
+    else if (timeout.aborted) {
+      reject(
+        new AppError('deadline_exceeded', `${program} did not end within ${String(timeoutMs / 1000)} s`),
+      );
+    } else reject(new AppError('internal', `cannot run ${program}: ${failure.message}`, { cause: failure }));
+  });
+  return promise;
+}
+
+/** Like runCommand, but a non-zero exit is an error that carries what the program said. */
+export async function mustRun(ctx: Ctx, program: string, args: readonly string[]): Promise<string> {
+  const result = await runCommand(ctx, program, args);
+  if (result.code === 0) return result.stdout;
+  const said = (result.stderr.trim() || result.stdout.trim()).split('\n').slice(-3).join('; ');
+  throw new AppError('internal', `${program} failed (exit ${String(result.code)}): ${said}`);
+}

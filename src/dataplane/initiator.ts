@@ -1,0 +1,107 @@
+import type { Ctx } from '../context.js';
+import { AppError } from '../errors.js';
+import {
+  generationOf,
+  type RoleContainer,
+  type RoleContainers,
+  type RoleObservation,
+} from './role-container.js';
+import type { Admission } from './target.js';
+
+/** The LUN to log in to, and as whom. Copies will be a list of portals; one volume has one copy today. */
+export interface InitiatorSpec {
+  readonly volume: string;
+  readonly volumeId: string;
+  readonly iqn: string;
+  readonly portal: string;
+  readonly sizeBytes: number;
+  readonly account: Admission;
+}
+
+/**
+ * The seam that turns an iSCSI LUN into a block device of this host. The LUN holds the bare file system at
+ * offset 0, so any adapter can attach what another has written.
+ */
+export interface Initiator {
+  observe(ctx: Ctx, volumeId: string): Promise<RoleObservation>;
+  matches(spec: InitiatorSpec, observed: RoleObservation): boolean;
+  /** Answers the path of the block device, whose size is sizeBytes. Idempotent. */
+  attach(ctx: Ctx, spec: InitiatorSpec): Promise<string>;
+  /** Idempotent. Waits for the device's last user to close it, up to graceSeconds. */
+  detach(ctx: Ctx, volumeId: string, graceSeconds: number): Promise<void>;
+}
+
+export interface UserspaceInitiatorOptions {
+  readonly roles: RoleContainers;
+  readonly image: string;
+  readonly cluster: string;
+  readonly drainSeconds: number;
+}
+
+export function initiatorName(volumeId: string): string {
+  return `openebs-initiator-${volumeId}`;
+}
+
+/** qemu-storage-daemon, FUSE and a loop device in a container: needs no kernel iSCSI and no package on the host. */
+export function createUserspaceInitiator(options: UserspaceInitiatorOptions): Initiator {
+  const { roles } = options;
+  return {
+    observe: (ctx, volumeId) => roles.observe(ctx, initiatorName(volumeId)),
+    matches: (spec, observed) =>
+      observed.status?.state === 'ready' &&
+      observed.status.generation === generationOf(container(options, spec).spec),
+    async attach(ctx, spec) {
+      const before = await roles.observe(ctx, initiatorName(spec.volumeId));
+      const wanted = container(options, spec);
+      // A session cannot change its account or portal: another epoch's initiator is replaced, not reloaded.
+      const generation = generationOf(wanted.spec);
+      const current =
+        before.generation === generation && (before.status?.generation ?? generation) === generation;
+      if (before.present && !current) {
+        await roles.remove(ctx, initiatorName(spec.volumeId), options.drainSeconds);
+      }
+      const status = await roles.ensure(ctx, wanted);
+      if (typeof status.device === 'string') return status.device;
+      throw new AppError('internal', `${initiatorName(spec.volumeId)} is ready without a device`);
+    },
+    detach: (ctx, volumeId, graceSeconds) => roles.remove(ctx, initiatorName(volumeId), graceSeconds),
+  };
+}
+
+function container(options: UserspaceInitiatorOptions, spec: InitiatorSpec): RoleContainer {
+  const { account } = spec;
+  return {
+    container: {
+      name: initiatorName(spec.volumeId),
+      image: options.image,
+      command: ['initiator'],
+      labels: {
+        'openebs.role': 'initiator',
+        'openebs.cluster': options.cluster,
+        'openebs.volume': spec.volume,
+      },
+      // Loop devices are made while we run: only the host's own /dev shows them.
+      binds: [{ source: '/dev', target: '/dev' }],
+      // mount(2) of the FUSE export, and the loop ioctls.
+      capabilities: ['SYS_ADMIN'],
+      devices: ['/dev/fuse', '/dev/loop-control'],
+      deviceRules: ['b 7:* rwm'],
+      // docker-default forbids mount(2) whatever the capabilities.
+      securityOptions: ['apparmor=unconfined', 'label=disable', 'no-new-privileges'],
+      stopTimeoutSeconds: options.drainSeconds + 15,
+    },
+    spec: {
+      lines: [
+        ['volume', spec.volumeId],
+        ['iqn', spec.iqn],
+        ['portal', spec.portal],
+        ['size', String(spec.sizeBytes)],
+        ['initiator', account.initiatorIqn],
+        ['user', account.chapUser],
+        ['secret', 'secret'],
+        ['drain', String(options.drainSeconds)],
+      ],
+      secrets: { secret: account.chapSecret },
+    },
+  };
+}

@@ -1,0 +1,36 @@
+/** One line of /proc/self/mountinfo (proc(5)). */
+export interface MountEntry {
+  /** major:minor of the device. */
+  readonly device: string;
+  readonly mountpoint: string;
+  /** Optional fields: `shared:N`, `master:N`. */
+  readonly propagation: readonly string[];
+  readonly type: string;
+  readonly source: string;
+  readonly superOptions: readonly string[];
+}
+
+export function parseMountInfo(text: string): MountEntry[] {
+  return text
+    .split('\n')
+    .filter((line) => line !== '')
+    .map(parseLine);
+}
+
+function parseLine(line: string): MountEntry {
+  const fields = line.split(' ');
+  const separator = fields.indexOf('-', 6);
+  return {
+    device: fields[2] ?? '',
+    mountpoint: unescape(fields[4] ?? ''),
+    propagation: fields.slice(6, separator),
+    type: fields[separator + 1] ?? '',
+    source: unescape(fields[separator + 2] ?? ''),
+    superOptions: (fields[separator + 3] ?? '').split(','),
+  };
+}
+
+/** The kernel writes space, tab, newline and backslash as octal. */
+function unescape(field: string): string {
+  return field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(parseInt(octal, 8)));
+}

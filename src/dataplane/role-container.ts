@@ -1,0 +1,168 @@
+/**
+ * A data-plane container and its spec: written, started, waited for and taken away the same way for each role.
+ *
+ * INVARIANTS
+ * - The spec and its secrets are on disk before the container starts, so the engine can restart it after a
+ *   crash or a reboot without us.
+ * - A role that already answers at the wanted generation costs one question on its socket: no engine call. So a
+ *   mount during the engine's start, when its API does not answer, works.
+ * - `generation` is a hash of all else in the spec: who applied it applied exactly this.
+ */
+import { createHash } from 'node:crypto';
+import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
+import path from 'node:path';
+import type { Ctx } from '../context.js';
+import type { ContainerSpec, Engine } from '../docker/engine.js';
+import { AppError, hasCode } from '../errors.js';
+import { writeFileAtomic } from '../lib/atomic-file.js';
+import { sleep } from '../lib/sleep.js';
+import type { HostPaths } from './host-paths.js';
+import { askRole, type RoleStatus } from './role-client.js';
+
+export interface RoleSpec {
+  readonly lines: readonly (readonly [key: string, value: string])[];
+  /** File name -> content; written 0600 beside the spec. */
+  readonly secrets: Readonly<Record<string, string>>;
+}
+
+export interface RoleContainer {
+  readonly container: Omit<ContainerSpec, 'binds'> & { readonly binds?: ContainerSpec['binds'] };
+  readonly spec: RoleSpec;
+}
+
+export interface RoleObservation {
+  /** Its directory exists: it was started once and not taken away. */
+  readonly present: boolean;
+  readonly generation: string | null;
+  readonly status: RoleStatus | null;
+}
+
+export interface RoleContainers {
+  observe(ctx: Ctx, name: string): Promise<RoleObservation>;
+  /** Resolves when the role is ready at this spec. @throws with the role's own words, or `deadline_exceeded`. */
+  ensure(ctx: Ctx, wanted: RoleContainer): Promise<RoleStatus>;
+  /** Stops (draining up to graceSeconds) and forgets it. */
+  remove(ctx: Ctx, name: string, graceSeconds: number): Promise<void>;
+  /** Names of all that are present. */
+  list(): Promise<string[]>;
+}
+
+const POLL_MS = 10;
+/** How long a role may say "error" before the wait for it ends: it tries again by itself meanwhile. */
+const ERROR_PATIENCE_MS = 1500;
+const ENGINE_RETRY_MS = 500;
+
+export function generationOf(spec: RoleSpec): string {
+  return createHash('sha256').update(JSON.stringify(spec)).digest('hex').slice(0, 16);
+}
+
+export function createRoleContainers(engine: Engine, paths: HostPaths): RoleContainers {
+  const directoryOf = (name: string) => paths.view(paths.container(name));
+  const controlOf = (name: string) => path.join(directoryOf(name), 'ctl');
+
+  async function observe(ctx: Ctx, name: string): Promise<RoleObservation> {
+    const generation = await readGeneration(path.join(directoryOf(name), 'spec'));
+    if (generation === null) return { present: await exists(directoryOf(name)), generation, status: null };
+    return { present: true, generation, status: await askRole(ctx, controlOf(name), 'status') };
+  }
+
+  async function writeSpec(name: string, spec: RoleSpec): Promise<string> {
+    const generation = generationOf(spec);
+    const directory = directoryOf(name);
+    if ((await readGeneration(path.join(directory, 'spec'))) === generation) return generation;
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    for (const [file, content] of Object.entries(spec.secrets)) {
+      await writeFileAtomic(path.join(directory, file), content);
+    }
+    const text = [['generation', generation] as const, ...spec.lines].map(
+      ([key, value]) => `${key} ${value}\n`,
+    );
+    await writeFileAtomic(path.join(directory, 'spec'), text.join(''));
+    await removeOthers(directory, new Set(['spec', 'ctl', ...Object.keys(spec.secrets)]));
+    return generation;
+  }
+
+  async function ensure(ctx: Ctx, { container, spec }: RoleContainer): Promise<RoleStatus> {
+    const { name } = container;
+    const generation = await writeSpec(name, spec);
+    const binds = [{ source: paths.container(name), target: '/spec' }, ...(container.binds ?? [])];
+    let status = await askRole(ctx, controlOf(name), 'status');
+    if (status && status.generation !== generation) status = await askRole(ctx, controlOf(name), 'reload');
+    if (!status) await startContainer(ctx, engine, { ...container, binds }, controlOf(name));
+    return waitReady(ctx, { name, generation, socketPath: controlOf(name) });
+  }
+
+  return {
+    observe,
+    ensure,
+    async remove(ctx, name, graceSeconds) {
+      await engine.removeContainer(ctx, name, graceSeconds);
+      await rm(directoryOf(name), { recursive: true, force: true });
+    },
+    async list() {
+      return (await exists(paths.view(paths.containers))) ? readdir(paths.view(paths.containers)) : [];
+    },
+  };
+}
+
+/** While the engine starts it does not answer, but it starts this container by itself: then its socket opens. */
+async function startContainer(
+  ctx: Ctx,
+  engine: Engine,
+  spec: ContainerSpec,
+  socketPath: string,
+): Promise<void> {
+  for (;;) {
+    try {
+      await engine.ensureContainer(ctx, spec);
+      return;
+    } catch (reason) {
+      if (!hasCode(reason, 'unavailable') || ctx.signal.aborted) throw reason;
+      if (await askRole(ctx, socketPath, 'status')) return;
+      await sleep(ENGINE_RETRY_MS, ctx.signal);
+    }
+  }
+}
+
+async function waitReady(
+  ctx: Ctx,
+  { name, generation, socketPath }: { name: string; generation: string; socketPath: string },
+): Promise<RoleStatus> {
+  let last: RoleStatus | null = null;
+  let erringSince: number | null = null;
+  while (!ctx.signal.aborted) {
+    last = (await askRole(ctx, socketPath, 'status')) ?? last;
+    if (last?.state === 'ready' && last.generation === generation) return last;
+    if (last?.state === 'error') erringSince ??= performance.now();
+    if (erringSince !== null && performance.now() - erringSince > ERROR_PATIENCE_MS) break;
+    await sleep(POLL_MS, ctx.signal);
+  }
+  const why = last === null ? 'its container does not answer' : last.error || `it is ${last.state}`;
+  throw new AppError(
+    ctx.signal.aborted ? 'deadline_exceeded' : 'unavailable',
+    `${name} is not ready: ${why}`,
+  );
+}
+
+async function readGeneration(specFile: string): Promise<string | null> {
+  try {
+    return /^generation (\S+)$/m.exec(await readFile(specFile, 'utf8'))?.[1] ?? '';
+  } catch (reason) {
+    if ((reason as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw AppError.from(reason, 'internal', `cannot read ${specFile}`);
+  }
+}
+
+/** Secrets of former epochs do not stay on disk. */
+async function removeOthers(directory: string, keep: ReadonlySet<string>): Promise<void> {
+  for (const file of await readdir(directory)) {
+    if (!keep.has(file)) await rm(path.join(directory, file), { recursive: true, force: true });
+  }
+}
+
+async function exists(file: string): Promise<boolean> {
+  return stat(file).then(
+    () => true,
+    () => false,
+  );
+}
