@@ -129,19 +129,27 @@ async function waitReady(
   { name, generation, socketPath }: { name: string; generation: string; socketPath: string },
 ): Promise<RoleStatus> {
   let last: RoleStatus | null = null;
-  let erringSince: number | null = null;
-  while (!ctx.signal.aborted) {
+  let patienceEnds = Infinity;
+  while (!ctx.signal.aborted && performance.now() < patienceEnds) {
     last = (await askRole(ctx, socketPath, 'status')) ?? last;
-    if (last?.state === 'ready' && last.generation === generation) return last;
-    if (last?.state === 'error') erringSince ??= performance.now();
-    if (erringSince !== null && performance.now() - erringSince > ERROR_PATIENCE_MS) break;
+    if (last && isReadyAt(last, generation)) return last;
+    if (last?.state === 'error' && patienceEnds === Infinity)
+      patienceEnds = performance.now() + ERROR_PATIENCE_MS;
     await sleep(POLL_MS, ctx.signal);
   }
-  const why = last === null ? 'its container does not answer' : last.error || `it is ${last.state}`;
   throw new AppError(
     ctx.signal.aborted ? 'deadline_exceeded' : 'unavailable',
-    `${name} is not ready: ${why}`,
+    `${name} ${whyNotReady(last)}`,
   );
+}
+
+function isReadyAt(status: RoleStatus, generation: string): boolean {
+  return status.state === 'ready' && status.generation === generation;
+}
+
+function whyNotReady(last: RoleStatus | null): string {
+  if (last === null) return 'is not ready: its container does not answer';
+  return `is not ready: ${last.error || `it is ${last.state}`}`;
 }
 
 async function readGeneration(specFile: string): Promise<string | null> {

@@ -1,0 +1,93 @@
+/**
+ * What to do next for one volume on this host: a pure function of what is wanted (the records, and whether
+ * anything here mounts it) and what is observed (files, containers, mounts). The driver call, the watch and the
+ * timer all go through it, so a step has one place where it is decided and one where it is done (converge.ts).
+ *
+ * INVARIANTS
+ * - Each plan is made from fresh observations and holds only steps that are possible now; converge plans again
+ *   after them. Nothing is remembered between two plans, so a plugin killed anywhere goes on from what it finds.
+ * - Going up: data file, target, attachment, admission, device, file system, mount. Going down: the reverse.
+ *   A host gives its attachment back only when its device is gone and the target admits nobody.
+ * - Data files are made only for a volume that was never ready: a ready volume whose file is missing has lost
+ *   its data, and an empty file in its place would hide that.
+ */
+import type { AttachmentRecord, TargetRecord, VolumeRecord } from '../state/records.js';
+
+export interface Wanted {
+  /** This host. */
+  readonly node: string;
+  readonly volume: VolumeRecord;
+  readonly target: TargetRecord | null;
+  readonly attachment: AttachmentRecord | null;
+  /** Something on this host mounts it. */
+  readonly mounted: boolean;
+}
+
+export interface Observed {
+  readonly backing: boolean;
+  /** Serving: ready, and admitting exactly who the records say. */
+  readonly target: { readonly present: boolean; readonly serving: boolean };
+  /** Usable: its device is up, with the account of the current epoch. */
+  readonly initiator: { readonly present: boolean; readonly usable: boolean };
+  /** current: on the device the initiator has now. */
+  readonly mount: { readonly current: boolean; readonly readOnly: boolean } | null;
+}
+
+export const stepKinds = [
+  'createBacking',
+  'serveTarget',
+  'markReady',
+  'claimAttachment',
+  'attachDevice',
+  'makeFileSystem',
+  'mountFileSystem',
+  'unmountFileSystem',
+  'detachDevice',
+  'closeTarget',
+  'releaseAttachment',
+  'stopTarget',
+  'deleteBacking',
+  'deleteRecords',
+] as const;
+export type Step = (typeof stepKinds)[number];
+
+export function plan(wanted: Wanted, observed: Observed): Step[] {
+  if (wanted.volume.status === 'removing') return planRemoval(wanted, observed);
+  const hosting = wanted.target?.node === wanted.node;
+  if (wanted.volume.status === 'creating') {
+    if (!hosting) return [];
+    return [...(observed.backing ? [] : ['createBacking' as const]), 'serveTarget', 'markReady'];
+  }
+  return wanted.mounted ? planUp(wanted, observed, hosting) : planDown(wanted, observed, hosting);
+}
+
+function planUp({ node, volume, attachment }: Wanted, observed: Observed, hosting: boolean): Step[] {
+  const { target, initiator, mount } = observed;
+  // A mount on a dead or older device, or one the kernel made read-only, is of no use: it goes before a new one.
+  if (mount && (!mount.current || mount.readOnly)) return ['unmountFileSystem'];
+  if (attachment?.node !== node) return ['claimAttachment'];
+  if (hosting && !target.serving) return ['serveTarget'];
+  if (!initiator.usable) return ['attachDevice'];
+  if (mount) return [];
+  return [...(volume.formatted ? [] : ['makeFileSystem' as const]), 'mountFileSystem'];
+}
+
+function planDown({ node, attachment }: Wanted, observed: Observed, hosting: boolean): Step[] {
+  const { target, initiator, mount } = observed;
+  if (mount) return ['unmountFileSystem'];
+  if (initiator.present) return ['detachDevice'];
+  if (attachment?.node === node)
+    return hosting ? ['closeTarget', 'releaseAttachment'] : ['releaseAttachment'];
+  return hosting && !target.serving ? ['serveTarget'] : [];
+}
+
+function planRemoval({ node, target: record, attachment }: Wanted, observed: Observed): Step[] {
+  const { target, initiator, mount } = observed;
+  if (mount) return ['unmountFileSystem'];
+  if (initiator.present) return ['detachDevice'];
+  if (attachment?.node === node) return ['releaseAttachment'];
+  if (record !== null && record.node !== node) return [];
+  if (target.present) return ['stopTarget'];
+  if (observed.backing) return ['deleteBacking'];
+  return ['deleteRecords'];
+}
