@@ -237,3 +237,41 @@ export async function allocatedBytes(file: string): Promise<number> {
   const { stdout } = await exec('du', ['--block-size=1', file]);
   return Number(stdout.split('\t')[0]);
 }
+
+/** One call of the volume driver's protocol, past the engine, which refuses some before the plugin sees them. */
+export async function driverCall(
+  host: LabHost,
+  method: string,
+  body: unknown,
+): Promise<Record<string, unknown>> {
+  const id = await host.ok('plugin', 'inspect', 'openebs', '--format', '{{.Id}}');
+  const socket = await host.ok('plugin', 'inspect', 'openebs', '--format', '{{.Config.Interface.Socket}}');
+  const socketPath = join(host.run, 'docker/plugins', id, socket);
+  return new Promise((resolve, reject) => {
+    const call = request(
+      { socketPath, path: `/VolumeDriver.${method}`, method: 'POST', timeout: 60_000 },
+      (answer) => {
+        let text = '';
+        answer.setEncoding('utf8').on('data', (part: string) => (text += part));
+        answer.on('end', () => {
+          resolve(JSON.parse(text) as Record<string, unknown>);
+        });
+      },
+    );
+    call.on('timeout', () => call.destroy(new Error(`${method} was not answered within 60 s`)));
+    call.on('error', reject);
+    call.end(JSON.stringify(body));
+  });
+}
+
+/** Processes of this host with one of the names, as `pid name`. */
+export async function processesNamed(host: LabHost, ...names: string[]): Promise<string[]> {
+  const listed = await host.shellOk('grep -H . /proc/[0-9]*/comm 2>/dev/null || true');
+  return listed
+    .split('\n')
+    .map((line) => /^\/proc\/(\d+)\/comm:(.*)$/.exec(line))
+    .filter(
+      (match) => match !== null && names.some((name) => match[2]?.startsWith(name.slice(0, 15)) === true),
+    )
+    .map((match) => `${match?.[1] ?? ''} ${match?.[2] ?? ''}`);
+}
