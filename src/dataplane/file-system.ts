@@ -41,7 +41,7 @@ export interface FileSystems {
 }
 
 export interface MountObservation {
-  /** "7:3": major and minor of the device below. */
+  /** Path of the block device, as it was when it was mounted. */
   readonly device: string;
   readonly readOnly: boolean;
 }
@@ -78,20 +78,9 @@ export function createFileSystems(): FileSystems {
     },
     async observe(mountpoint) {
       const entry = await entryOf(mountpoint);
-      return entry && { device: entry.device, readOnly: entry.superOptions.includes('ro') };
+      return entry && { device: entry.source, readOnly: entry.superOptions.includes('ro') };
     },
   };
-}
-
-/** "7:3" of a block device, comparable with what observe answers. */
-export async function deviceNumber(device: string): Promise<string | null> {
-  try {
-    const { rdev } = await stat(device);
-    // Linux' encoding of dev_t (gnu_dev_major, gnu_dev_minor); loop devices stay far below 2^20 minors.
-    return `${String((rdev >> 8) & 0xfff)}:${String((rdev & 0xff) | ((rdev >> 12) & 0xfff00))}`;
-  } catch {
-    return null;
-  }
 }
 
 async function mount(ctx: Ctx, { device, mountpoint, type, options, owner }: MountRequest): Promise<string> {

@@ -1,5 +1,8 @@
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
 import type { Ctx } from '../context.js';
 import { AppError } from '../errors.js';
+import { sleep } from '../lib/sleep.js';
 import {
   generationOf,
   type RoleContainer,
@@ -27,8 +30,11 @@ export interface Initiator {
   matches(spec: InitiatorSpec, observed: RoleObservation): boolean;
   /** Answers the path of the block device, whose size is sizeBytes. Idempotent. */
   attach(ctx: Ctx, spec: InitiatorSpec): Promise<string>;
-  /** Idempotent. Waits for the device's last user to close it, up to graceSeconds. */
-  detach(ctx: Ctx, volumeId: string, graceSeconds: number): Promise<void>;
+  /**
+   * Idempotent. @throws `in_use` while the device is mounted in any mount namespace of the host, e.g. by a
+   * container: taking it away then would turn that container's file system into errors.
+   */
+  detach(ctx: Ctx, volumeId: string): Promise<void>;
 }
 
 export interface UserspaceInitiatorOptions {
@@ -37,6 +43,10 @@ export interface UserspaceInitiatorOptions {
   readonly cluster: string;
   readonly drainSeconds: number;
 }
+
+/** A container that ends frees its mount namespace a moment after Docker calls it stopped. */
+const RELEASE_PATIENCE_MS = 3000;
+const RELEASE_POLL_MS = 20;
 
 export function initiatorName(volumeId: string): string {
   return `openebs-initiator-${volumeId}`;
@@ -64,8 +74,34 @@ export function createUserspaceInitiator(options: UserspaceInitiatorOptions): In
       if (typeof status.device === 'string') return status.device;
       throw new AppError('internal', `${initiatorName(spec.volumeId)} is ready without a device`);
     },
-    detach: (ctx, volumeId, graceSeconds) => roles.remove(ctx, initiatorName(volumeId), graceSeconds),
+    async detach(ctx, volumeId) {
+      const { status } = await roles.observe(ctx, initiatorName(volumeId));
+      if (typeof status?.device === 'string') await waitUnused(ctx, status.device);
+      await roles.remove(ctx, initiatorName(volumeId), options.drainSeconds);
+    },
   };
+}
+
+/** An exclusive open of a block device fails while any file system on it is mounted, in whatever namespace. */
+async function waitUnused(ctx: Ctx, device: string): Promise<void> {
+  const deadline = performance.now() + RELEASE_PATIENCE_MS;
+  for (;;) {
+    try {
+      const handle = await open(device, constants.O_RDONLY | constants.O_EXCL);
+      await handle.close();
+      return;
+    } catch (reason) {
+      const { code } = reason as NodeJS.ErrnoException;
+      if (code !== 'EBUSY') return;
+      if (ctx.signal.aborted || performance.now() > deadline) {
+        throw new AppError(
+          'in_use',
+          `${device} is still mounted by a container: stop it to detach the volume`,
+        );
+      }
+    }
+    await sleep(RELEASE_POLL_MS, ctx.signal);
+  }
 }
 
 function container(options: UserspaceInitiatorOptions, spec: InitiatorSpec): RoleContainer {

@@ -1,7 +1,5 @@
 /** One line of /proc/self/mountinfo (proc(5)). */
 export interface MountEntry {
-  /** major:minor of the device. */
-  readonly device: string;
   readonly mountpoint: string;
   /** Optional fields: `shared:N`, `master:N`. */
   readonly propagation: readonly string[];
@@ -21,7 +19,6 @@ function parseLine(line: string): MountEntry {
   const fields = line.split(' ');
   const separator = fields.indexOf('-', 6);
   return {
-    device: fields[2] ?? '',
     mountpoint: unescape(fields[4] ?? ''),
     propagation: fields.slice(6, separator),
     type: fields[separator + 1] ?? '',

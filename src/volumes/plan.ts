@@ -63,13 +63,17 @@ export function plan(wanted: Wanted, observed: Observed): Step[] {
 
 function planUp({ node, volume, attachment }: Wanted, observed: Observed, hosting: boolean): Step[] {
   const { target, initiator, mount } = observed;
-  // A mount on a dead or older device, or one the kernel made read-only, is of no use: it goes before a new one.
-  if (mount && (!mount.current || mount.readOnly)) return ['unmountFileSystem'];
+  if (mount && isUseless(mount)) return ['unmountFileSystem'];
   if (attachment?.node !== node) return ['claimAttachment'];
   if (hosting && !target.serving) return ['serveTarget'];
   if (!initiator.usable) return ['attachDevice'];
   if (mount) return [];
-  return [...(volume.formatted ? [] : ['makeFileSystem' as const]), 'mountFileSystem'];
+  return volume.formatted ? ['mountFileSystem'] : ['makeFileSystem', 'mountFileSystem'];
+}
+
+/** A mount on a dead or older device, or one the kernel made read-only, goes before a new one is made. */
+function isUseless(mount: NonNullable<Observed['mount']>): boolean {
+  return !mount.current || mount.readOnly;
 }
 
 function planDown({ node, attachment }: Wanted, observed: Observed, hosting: boolean): Step[] {

@@ -1,0 +1,217 @@
+/**
+ * What this host knows of shared state: kept in memory by watches, and on disk for a start without etcd.
+ *
+ * Docker asks Get before nearly everything and takes any failure for "does not exist", so answers come from
+ * here and never wait for etcd.
+ *
+ * INVARIANTS
+ * - A write of our own is visible here before its caller returns, and stays so when older watch events arrive:
+ *   per key the highest revision wins, and a deletion leaves a tombstone until the watch has passed it.
+ * - The file is replaced as a whole and carries a checksum. A damaged one is set aside, reported, and rebuilt
+ *   from etcd; until then the replica is not `complete` and nobody may conclude that a key does not exist.
+ */
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rename } from 'node:fs/promises';
+import path from 'node:path';
+import { z } from 'zod';
+import type { Ctx } from '../context.js';
+import { writeFileAtomic } from '../lib/atomic-file.js';
+import type { Log } from '../log.js';
+import type { Entry, State, Watch, WatchEvent } from './state.js';
+
+export interface Replica {
+  get(key: string): Entry | null;
+  list(prefix: string): Entry[];
+  /** True once all prefixes were known as a whole, now or at the time the file was written. */
+  readonly complete: boolean;
+  /** Resolves with the first snapshot of every prefix from shared state itself. */
+  readonly synced: Promise<void>;
+  /** Linearizable read of one key from shared state, remembered here. */
+  refresh(ctx: Ctx, key: string): Promise<Entry | null>;
+  /** Remembers what a transaction of ours did; resolves when it is on disk. */
+  record(revision: number, changes: readonly RecordedChange[]): Promise<void>;
+  /** Called with the keys that changed. */
+  onChange(listener: (keys: readonly string[]) => void): void;
+  close(): Promise<void>;
+}
+
+export type RecordedChange = { readonly put: string; readonly value: string } | { readonly delete: string };
+
+const entryShape = z.object({
+  key: z.string(),
+  value: z.string(),
+  createRevision: z.int(),
+  modRevision: z.int(),
+});
+const fileShape = z.object({ checksum: z.string(), entries: z.array(entryShape) });
+const SAVE_DELAY_MS = 200;
+
+export interface ReplicaOptions {
+  readonly state: State;
+  readonly prefixes: readonly string[];
+  readonly file: string;
+  readonly log: Log;
+}
+
+export async function openReplica(options: ReplicaOptions): Promise<Replica> {
+  await mkdir(path.dirname(options.file), { recursive: true, mode: 0o700 });
+  const stored = await load(options.file, options.log);
+  return new WatchedReplica(options, stored);
+}
+
+class WatchedReplica implements Replica {
+  readonly synced: Promise<void>;
+  complete: boolean;
+  readonly #options: ReplicaOptions;
+  readonly #entries: Map<string, Entry>;
+  /** Key -> revision of its deletion. */
+  readonly #tombstones = new Map<string, number>();
+  readonly #listeners: ((keys: readonly string[]) => void)[] = [];
+  readonly #watches: Watch[];
+  #saving: Promise<void> = Promise.resolve();
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(options: ReplicaOptions, stored: readonly Entry[] | null) {
+    this.#options = options;
+    this.#entries = new Map((stored ?? []).map((entry) => [entry.key, entry]));
+    this.complete = stored !== null;
+    const { promise, resolve } = Promise.withResolvers<undefined>();
+    const missing = new Set(options.prefixes);
+    this.synced = promise;
+    this.#watches = options.prefixes.map((prefix) =>
+      options.state.watch(prefix, (event) => {
+        this.#follow(prefix, event);
+        missing.delete(prefix);
+        if (missing.size > 0) return;
+        this.complete = true;
+        resolve(undefined);
+      }),
+    );
+  }
+
+  get(key: string): Entry | null {
+    return this.#entries.get(key) ?? null;
+  }
+
+  list(prefix: string): Entry[] {
+    return [...this.#entries.values()].filter((entry) => entry.key.startsWith(prefix));
+  }
+
+  async refresh(ctx: Ctx, key: string): Promise<Entry | null> {
+    const entry = await this.#options.state.get(ctx, key);
+    if (entry) this.#put(entry);
+    else this.#entries.delete(key);
+    this.#saveSoon();
+    return entry;
+  }
+
+  async record(revision: number, changes: readonly RecordedChange[]): Promise<void> {
+    for (const change of changes) {
+      if ('delete' in change) this.#delete(change.delete, revision);
+      else this.#putValue(change.put, change.value, revision);
+    }
+    await this.#save();
+  }
+
+  onChange(listener: (keys: readonly string[]) => void): void {
+    this.#listeners.push(listener);
+  }
+
+  async close(): Promise<void> {
+    for (const watch of this.#watches) watch.close();
+    if (this.#timer) await this.#save();
+  }
+
+  #follow(prefix: string, event: WatchEvent): void {
+    const changed = event.type === 'snapshot' ? this.#replace(prefix, event.snapshot) : this.#apply(event);
+    if (changed.length === 0) return;
+    this.#saveSoon();
+    for (const listener of this.#listeners) listener(changed);
+  }
+
+  #replace(prefix: string, { entries, revision }: { entries: readonly Entry[]; revision: number }): string[] {
+    const present = new Set(entries.map((entry) => entry.key));
+    const changed = entries.filter((entry) => this.#put(entry)).map((entry) => entry.key);
+    for (const { key, modRevision } of this.list(prefix)) {
+      if (present.has(key) || modRevision > revision) continue;
+      this.#entries.delete(key);
+      changed.push(key);
+    }
+    this.#forgetTombstones(prefix, revision);
+    return changed;
+  }
+
+  #apply({ revision, changes }: Extract<WatchEvent, { type: 'changes' }>): string[] {
+    const changed = changes
+      .filter((change) =>
+        change.type === 'put' ? this.#put(change.entry) : this.#delete(change.key, revision),
+      )
+      .map((change) => (change.type === 'put' ? change.entry.key : change.key));
+    for (const change of changes) if (change.type === 'delete') this.#forgetTombstones(change.key, revision);
+    return changed;
+  }
+
+  #put(entry: Entry): boolean {
+    const known = this.#entries.get(entry.key)?.modRevision ?? this.#tombstones.get(entry.key) ?? 0;
+    if (known >= entry.modRevision) return false;
+    this.#entries.set(entry.key, entry);
+    return true;
+  }
+
+  #putValue(key: string, value: string, modRevision: number): void {
+    const createRevision = this.#entries.get(key)?.createRevision ?? modRevision;
+    this.#put({ key, value, createRevision, modRevision });
+  }
+
+  #delete(key: string, revision: number): boolean {
+    const known = this.#entries.get(key);
+    if (known && known.modRevision > revision) return false;
+    this.#tombstones.set(key, revision);
+    return this.#entries.delete(key);
+  }
+
+  #forgetTombstones(prefix: string, revision: number): void {
+    for (const [key, deleted] of this.#tombstones) {
+      if (key.startsWith(prefix) && deleted <= revision) this.#tombstones.delete(key);
+    }
+  }
+
+  #saveSoon(): void {
+    this.#timer ??= setTimeout(() => void this.#save().catch(() => undefined), SAVE_DELAY_MS).unref();
+  }
+
+  #save(): Promise<void> {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#saving = this.#saving
+      .catch(() => undefined)
+      .then(() => writeFileAtomic(this.#options.file, render([...this.#entries.values()])))
+      .catch((err: unknown) => {
+        this.#options.log.warn({ err, file: this.#options.file }, 'the cache of records was not saved');
+      });
+    return this.#saving;
+  }
+}
+
+function checksum(entries: readonly Entry[]): string {
+  const flat = entries.map((entry) => [entry.key, entry.value, entry.createRevision, entry.modRevision]);
+  return createHash('sha256').update(JSON.stringify(flat)).digest('hex');
+}
+
+function render(entries: readonly Entry[]): string {
+  return JSON.stringify({ checksum: checksum(entries), entries });
+}
+
+/** Null when there is no usable file. */
+async function load(file: string, log: Log): Promise<Entry[] | null> {
+  try {
+    const stored = fileShape.parse(JSON.parse(await readFile(file, 'utf8')));
+    if (stored.checksum === checksum(stored.entries)) return stored.entries;
+    throw new SyntaxError('checksum differs');
+  } catch (err) {
+    if ((err as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    log.warn({ err, file }, 'the cache of records is damaged: set aside, rebuilding it from etcd');
+    await rename(file, `${file}.damaged`).catch(() => undefined);
+    return null;
+  }
+}

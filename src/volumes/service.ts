@@ -1,0 +1,222 @@
+/**
+ * The volumes of this host, as the edges ask for them: each call changes what is wanted (the records, the mount
+ * counts) and lets the one convergence do the rest.
+ *
+ * INVARIANTS
+ * - get and list answer from the replica. A name is "not found" only when etcd said so, or when the replica is
+ *   whole: Docker can only lose what it knows, and what Docker here knows came through this replica.
+ * - A failed create or mount leaves nothing of itself behind, or the timer takes it away.
+ * - An unmount succeeds as soon as nothing here counts on the volume: what cannot be given back now (etcd or
+ *   the engine is away, as at the host's shutdown) is given back by the timer or after the next start.
+ */
+import type { Ctx } from '../context.js';
+import { withDeadline } from '../context.js';
+import { findFreePort } from '../dataplane/free-port.js';
+import { DATA_DIRECTORY } from '../dataplane/file-system.js';
+import { AppError, hasCode } from '../errors.js';
+import { KeyedMutex } from '../lib/keyed-mutex.js';
+import type { VolumeRecord } from '../state/records.js';
+import type { ConvergeDeps, Converger } from './converge.js';
+import { describeDifference, parseOptions, type OptionDefaults, type VolumeSpec } from './options.js';
+import { newTargetRecord, newVolumeRecord } from './volume.js';
+import { parseVolumeName } from './volume-name.js';
+import { inUse } from './volume-records.js';
+import type { VolumeService, VolumeView } from './volume-service.js';
+import { viewVolume } from './volume-view.js';
+
+export interface ServiceDeps extends ConvergeDeps {
+  readonly converger: Converger;
+  readonly defaults: OptionDefaults;
+  readonly targetAddress: string;
+  readonly mountTimeoutMs: number;
+  /** For work that goes on after its call has been answered. */
+  readonly background: Ctx;
+}
+
+const LOOKUP_MS = 2000;
+const CREATE_MS = 60_000;
+const REMOVE_MS = 50_000;
+const UNMOUNT_MS = 50_000;
+const ROLLBACK_MS = 8000;
+
+export class LocalVolumeService implements VolumeService {
+  readonly #deps: ServiceDeps;
+  readonly #locks = new KeyedMutex();
+  /** Volume name -> why its last convergence failed. */
+  readonly #problems = new Map<string, string>();
+
+  constructor(deps: ServiceDeps) {
+    this.#deps = deps;
+  }
+
+  async create(caller: Ctx, name: string, options: Readonly<Record<string, string>>): Promise<void> {
+    parseVolumeName(name);
+    const spec = parseOptions(options, this.#deps.defaults);
+    const ctx = withDeadline(caller, CREATE_MS);
+    await this.#locks.run(name, ctx.signal, async () => {
+      const isNew = await this.#ensureRecord(ctx, name, spec);
+      await this.#converge(ctx, name).catch(async (reason: unknown) => {
+        if (isNew) await this.#undoCreate(name);
+        throw reason;
+      });
+    });
+    caller.log.info({ volume: name }, 'volume created');
+  }
+
+  async remove(caller: Ctx, name: string): Promise<void> {
+    const ctx = withDeadline(caller, REMOVE_MS);
+    const { records, counts, node } = this.#deps;
+    await this.#locks.run(name, ctx.signal, async () => {
+      const volume = records.volume(name) ?? (await records.fetch(ctx, name));
+      if (!volume) return;
+      if (counts.total(volume.id) > 0) throw inUse(name, node);
+      // A leftover of a detach that could not finish is finished first: it is ours, and nobody counts on it.
+      if (records.attachment(volume.id)?.node === node) await this.#converge(ctx, name);
+      await records.markRemoving(ctx, name);
+      await this.#converge(ctx, name);
+    });
+    this.#problems.delete(name);
+    caller.log.info({ volume: name }, 'volume removed');
+  }
+
+  async mount(caller: Ctx, name: string, mountId: string): Promise<string> {
+    const ctx = withDeadline(caller, this.#deps.mountTimeoutMs);
+    const { records, counts, paths } = this.#deps;
+    return this.#locks.run(name, ctx.signal, async () => {
+      const volume = records.volume(name) ?? (await records.fetch(ctx, name));
+      if (!volume) throw new AppError('not_found', `volume ${name} does not exist`);
+      await counts.add(volume.id, mountId);
+      try {
+        await this.#converge(ctx, name);
+        ctx.signal.throwIfAborted();
+      } catch (reason) {
+        await counts.drop(volume.id, mountId);
+        await this.#settle(name, ROLLBACK_MS);
+        throw this.#mountFailure(reason, caller, name);
+      }
+      caller.log.info({ volume: name, mountId }, 'volume mounted');
+      return `${paths.mountpoint(volume.id)}/${DATA_DIRECTORY}`;
+    });
+  }
+
+  async unmount(caller: Ctx, name: string, mountId: string): Promise<void> {
+    const ctx = withDeadline(caller, UNMOUNT_MS);
+    const { records, counts } = this.#deps;
+    await this.#locks.run(name, ctx.signal, async () => {
+      const volume = records.volume(name);
+      if (!volume) return;
+      const held = await counts.drop(volume.id, mountId);
+      if (!held) ctx.log.warn({ volume: name, mountId }, 'unmount of an id that held nothing');
+      if (counts.total(volume.id) === 0) await this.#settle(name, UNMOUNT_MS);
+    });
+    caller.log.info({ volume: name, mountId }, 'volume unmounted');
+  }
+
+  async get(caller: Ctx, name: string): Promise<VolumeView> {
+    const { records } = this.#deps;
+    const known = records.volume(name);
+    if (known) return this.#view(known);
+    let found: VolumeRecord | null;
+    try {
+      found = await records.fetch(withDeadline(caller, LOOKUP_MS), name);
+    } catch (reason) {
+      if (!records.complete) throw reason;
+      const text = `volume ${name} is not known here, and etcd cannot be asked (${AppError.from(reason).message})`;
+      throw new AppError('not_found', text, { cause: reason });
+    }
+    if (found) return this.#view(found);
+    throw new AppError('not_found', `volume ${name} does not exist`);
+  }
+
+  list(): readonly VolumeView[] {
+    return this.#deps.records.volumes().map((volume) => this.#view(volume));
+  }
+
+  /** One pass of the timer over all that this host has to do with; a failure is kept in the volume's Status. */
+  async reconcile(ctx: Ctx): Promise<void> {
+    const { records, counts, node } = this.#deps;
+    for (const { name, id } of records.volumes()) {
+      const ours = records.target(id)?.node === node || records.attachment(id)?.node === node;
+      if (ctx.signal.aborted || !(ours || counts.total(id) > 0)) continue;
+      const limited = withDeadline(ctx, this.#deps.mountTimeoutMs);
+      await this.#locks
+        .run(name, limited.signal, () => this.#converge(limited, name))
+        .catch((err: unknown) => {
+          ctx.log.debug({ volume: name, err }, 'volume not settled yet');
+        });
+    }
+  }
+
+  /** Answers whether the record is new. The name is the key: of several creates at once one makes it. */
+  async #ensureRecord(ctx: Ctx, name: string, spec: VolumeSpec): Promise<boolean> {
+    const { records, node, targetAddress: address, ports } = this.#deps;
+    let existing = records.volume(name) ?? (await records.fetch(ctx, name));
+    if (!existing) {
+      const volume = newVolumeRecord(name, spec);
+      const taken = new Set(records.targetsOn(node).map((target) => target.port));
+      const port = await findFreePort(address, ports, taken);
+      if (await records.insert(ctx, volume, newTargetRecord(volume, { node, address, port }))) return true;
+      existing = await records.fetch(ctx, name);
+    }
+    const difference = existing && describeDifference(existing, spec);
+    if (difference != null) throw new AppError('conflict', `volume ${name} exists already: ${difference}`);
+    if (existing?.status === 'ready' || existing?.status === 'creating') return false;
+    throw new AppError('conflict', `volume ${name} is being removed: try again in a moment`);
+  }
+
+  async #converge(ctx: Ctx, name: string): Promise<void> {
+    try {
+      await this.#deps.converger.converge(ctx, name);
+      this.#problems.delete(name);
+    } catch (reason) {
+      const failure = AppError.from(reason);
+      if (failure.code !== 'canceled') this.#problems.set(name, failure.message);
+      throw failure;
+    }
+  }
+
+  /** Brings down what nobody counts on any more; what fails stays for the timer. */
+  async #settle(name: string, timeoutMs: number): Promise<void> {
+    const ctx = withDeadline(this.#deps.background, timeoutMs);
+    await this.#converge(ctx, name).catch((err: unknown) => {
+      ctx.log.warn({ volume: name, err }, 'the volume was not given back yet: it is tried again');
+    });
+  }
+
+  async #undoCreate(name: string): Promise<void> {
+    const ctx = withDeadline(this.#deps.background, CREATE_MS);
+    try {
+      await this.#deps.records.markRemoving(ctx, name);
+      await this.#converge(ctx, name);
+      this.#problems.delete(name);
+    } catch (err) {
+      ctx.log.warn({ volume: name, err }, 'a failed create was not undone yet: it is tried again');
+    }
+  }
+
+  #mountFailure(reason: unknown, caller: Ctx, name: string): AppError {
+    const seconds = String(this.#deps.mountTimeoutMs / 1000);
+    if (caller.signal.aborted)
+      return new AppError('canceled', `the mount of ${name} was given up by the caller`);
+    const failure = AppError.from(reason);
+    if (!hasCode(failure, 'deadline_exceeded', 'canceled')) return failure;
+    const why = this.#problems.get(name) ?? failure.message;
+    return new AppError(
+      'deadline_exceeded',
+      `volume ${name} could not be mounted within ${seconds} s: ${why}`,
+    );
+  }
+
+  #view(volume: VolumeRecord): VolumeView {
+    const { records, counts, paths, node } = this.#deps;
+    return viewVolume({
+      volume,
+      target: records.target(volume.id),
+      attachment: records.attachment(volume.id),
+      mounts: counts.total(volume.id),
+      mountpoint: `${paths.mountpoint(volume.id)}/${DATA_DIRECTORY}`,
+      node,
+      problem: this.#problems.get(volume.name) ?? null,
+    });
+  }
+}

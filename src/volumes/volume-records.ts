@@ -1,0 +1,220 @@
+/**
+ * The records of volumes, read from the replica and changed by compare-and-swap only. Each write is one
+ * transaction over all records it touches, and is in the replica and on disk when it returns.
+ */
+import type { Ctx } from '../context.js';
+import { AppError } from '../errors.js';
+import { keys } from '../state/keys.js';
+import {
+  records,
+  type AttachmentRecord,
+  type Codec,
+  type TargetRecord,
+  type VolumeRecord,
+} from '../state/records.js';
+import type { RecordedChange, Replica } from '../state/replica.js';
+import type { Comparison, Entry, State } from '../state/state.js';
+import { newAttachmentRecord } from './volume.js';
+
+const ATTEMPTS = 8;
+
+export class VolumeRecords {
+  readonly #state: State;
+  readonly #replica: Replica;
+
+  constructor(state: State, replica: Replica) {
+    this.#state = state;
+    this.#replica = replica;
+  }
+
+  /** False while a null from below may mean "not known yet". */
+  get complete(): boolean {
+    return this.#replica.complete;
+  }
+
+  volume(name: string): VolumeRecord | null {
+    return this.#read(records.volume, keys.volume(name));
+  }
+
+  target(volumeId: string): TargetRecord | null {
+    return this.#read(records.target, keys.target(volumeId, 0));
+  }
+
+  attachment(volumeId: string): AttachmentRecord | null {
+    return this.#read(records.attachment, keys.attachment(volumeId));
+  }
+
+  volumes(): VolumeRecord[] {
+    return decodeAll(records.volume, this.#replica.list(keys.volumes));
+  }
+
+  targetsOn(node: string): TargetRecord[] {
+    return decodeAll(records.target, this.#replica.list(keys.targets)).filter(
+      (target) => target.node === node,
+    );
+  }
+
+  /** Called with the names of volumes whose records changed. */
+  onChange(listener: (names: readonly string[]) => void): void {
+    this.#replica.onChange((changed) => {
+      const prefix = keys.volumes;
+      listener(changed.filter((key) => key.startsWith(prefix)).map((key) => key.slice(prefix.length)));
+    });
+  }
+
+  /** Reads the volume and what belongs to it from shared state itself. */
+  async fetch(ctx: Ctx, name: string): Promise<VolumeRecord | null> {
+    const volume = decode(records.volume, await this.#replica.refresh(ctx, keys.volume(name)));
+    if (volume) {
+      await this.#replica.refresh(ctx, keys.target(volume.id, 0));
+      await this.#replica.refresh(ctx, keys.attachment(volume.id));
+    }
+    return volume;
+  }
+
+  /** False when somebody else created the name meanwhile. */
+  insert(ctx: Ctx, volume: VolumeRecord, target: TargetRecord): Promise<boolean> {
+    return this.#transact(ctx, {
+      if: [{ key: keys.volume(volume.name), absent: true }],
+      then: [
+        { put: keys.volume(volume.name), value: records.volume.encode(volume) },
+        { put: keys.target(volume.id, 0), value: records.target.encode(target) },
+      ],
+    });
+  }
+
+  async change(ctx: Ctx, name: string, change: (volume: VolumeRecord) => VolumeRecord): Promise<void> {
+    const key = keys.volume(name);
+    await this.#retry(ctx, [key], () => ({
+      if: [this.#unchanged(key)],
+      then: [{ put: key, value: records.volume.encode(change(this.#existing(name))) }],
+    }));
+  }
+
+  async moveTarget(ctx: Ctx, volumeId: string, port: number): Promise<void> {
+    const key = keys.target(volumeId, 0);
+    await this.#retry(ctx, [key], () => {
+      const target = this.target(volumeId);
+      return (
+        target && {
+          if: [this.#unchanged(key)],
+          then: [{ put: key, value: records.target.encode({ ...target, port }) }],
+        }
+      );
+    });
+  }
+
+  /** @throws `in_use` while it is attached anywhere. */
+  async markRemoving(ctx: Ctx, name: string): Promise<void> {
+    const attachmentKey = keys.attachment(this.#existing(name).id);
+    await this.#retry(ctx, [keys.volume(name), attachmentKey], () => {
+      const volume = this.#existing(name);
+      if (volume.status === 'removing') return null;
+      const attachment = this.attachment(volume.id);
+      if (attachment) throw inUse(name, attachment.node);
+      return {
+        if: [this.#unchanged(keys.volume(name)), { key: attachmentKey, absent: true }],
+        then: [{ put: keys.volume(name), value: records.volume.encode({ ...volume, status: 'removing' }) }],
+      };
+    });
+  }
+
+  /** Takes the attachment for this node with a new epoch. @throws `in_use` when another node has it. */
+  async attach(ctx: Ctx, name: string, node: string): Promise<void> {
+    const attachmentKey = keys.attachment(this.#existing(name).id);
+    await this.#retry(ctx, [keys.volume(name), attachmentKey], () => {
+      const volume = this.#existing(name);
+      const current = this.attachment(volume.id);
+      if (current?.node === node) return null;
+      if (current) throw inUse(name, current.node);
+      if (volume.status === 'removing') throw new AppError('conflict', `volume ${name} is being removed`);
+      const attachment = newAttachmentRecord(volume, node);
+      return {
+        if: [this.#unchanged(keys.volume(name)), { key: attachmentKey, absent: true }],
+        then: [
+          { put: attachmentKey, value: records.attachment.encode(attachment) },
+          { put: keys.volume(name), value: records.volume.encode({ ...volume, epoch: attachment.epoch }) },
+        ],
+      };
+    });
+  }
+
+  async release(ctx: Ctx, volumeId: string, node: string): Promise<void> {
+    const key = keys.attachment(volumeId);
+    await this.#retry(ctx, [key], () =>
+      this.attachment(volumeId)?.node === node
+        ? { if: [this.#unchanged(key)], then: [{ delete: key }] }
+        : null,
+    );
+  }
+
+  async delete(ctx: Ctx, name: string): Promise<void> {
+    const key = keys.volume(name);
+    const { id } = this.#existing(name);
+    await this.#retry(ctx, [key], () => {
+      if (this.volume(name)?.id !== id) return null;
+      return {
+        if: [this.#unchanged(key)],
+        then: [{ delete: key }, { delete: keys.target(id, 0) }, { delete: keys.attachment(id) }],
+      };
+    });
+  }
+
+  /** Decides and writes until nobody else wrote in between; `decide` answers null when there is nothing to do. */
+  async #retry(ctx: Ctx, touched: readonly string[], decide: () => Decision | null): Promise<void> {
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const decision = decide();
+      if (!decision || (await this.#transact(ctx, decision))) return;
+      for (const key of touched) await this.#replica.refresh(ctx, key);
+    }
+    throw new AppError('conflict', `${touched[0] ?? ''} keeps changing under this write: try again`);
+  }
+
+  async #transact(ctx: Ctx, decision: Decision): Promise<boolean> {
+    const result = await this.#state.transact(ctx, decision);
+    if (result.ok) await this.#replica.record(result.revision, decision.then);
+    return result.ok;
+  }
+
+  #read<T>(codec: Codec<T>, key: string): T | null {
+    return decode(codec, this.#replica.get(key));
+  }
+
+  #unchanged(key: string): Comparison {
+    const entry = this.#replica.get(key);
+    return entry ? { key, modRevision: entry.modRevision } : { key, absent: true };
+  }
+
+  #existing(name: string): VolumeRecord {
+    const volume = this.volume(name);
+    if (volume) return volume;
+    throw new AppError('not_found', `volume ${name} does not exist`);
+  }
+}
+
+interface Decision {
+  readonly if: readonly Comparison[];
+  readonly then: readonly RecordedChange[];
+}
+
+export function inUse(name: string, node: string): AppError {
+  return new AppError(
+    'in_use',
+    `volume ${name} is in use on node ${node}: stop the containers that use it first`,
+  );
+}
+
+function decode<T>(codec: Codec<T>, entry: Entry | null): T | null {
+  return entry && codec.decode(entry.key, entry.value);
+}
+
+/** One damaged record must not hide the others: it is left out of lists, and named when it is asked for. */
+function decodeAll<T>(codec: Codec<T>, entries: readonly Entry[]): T[] {
+  return entries.flatMap((entry) => {
+    try {
+      return [codec.decode(entry.key, entry.value)];
+    } catch {
+      return [];
+    }
+  });
+}
