@@ -86,7 +86,7 @@ export class EtcdClient {
       } catch (reason) {
         const { verdict, error } = this.failed(reason);
         if (verdict === 'final' || verdict === 'no_space') throw error;
-        last = error;
+        last = moreTelling(last, error);
         await budget.pause(backoff.nextMs());
       }
     }
@@ -175,6 +175,11 @@ export class EtcdClient {
       return call as ReturnType<Interceptor>;
     };
   }
+}
+
+/** The last try is often cut short by the budget itself: what an earlier one learned says more. */
+export function moreTelling(before: AppError | undefined, now: AppError): AppError {
+  return before !== undefined && now.code === 'deadline_exceeded' ? before : now;
 }
 
 const channelOptions: NonNullable<IOptions['grpcOptions']> = {

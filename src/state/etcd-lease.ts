@@ -167,7 +167,9 @@ class EtcdLease implements Lease {
       await sleep(this.#ttlMs / 3, signal);
     }
     this.lost.removeEventListener('abort', stop);
-    stream.cancel();
+    // A cancelled stream makes etcd3 throw away its connections: right for a dead one only.
+    if (this.lost.aborted && !this.#closed.aborted) stream.end();
+    else stream.cancel();
     if (failure !== undefined) throw AppError.from(failure, 'unavailable');
   }
 }

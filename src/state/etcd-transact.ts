@@ -18,7 +18,7 @@ import type { Ctx } from '../context.js';
 import { AppError, hasCode } from '../errors.js';
 import { createBackoff } from '../lib/backoff.js';
 import type { Budget } from './budget.js';
-import type { EtcdClient } from './etcd-client.js';
+import { moreTelling, type EtcdClient } from './etcd-client.js';
 import { toCompare, toEntry, toRequest } from './etcd-codec.js';
 import type { Verdict } from './etcd-errors.js';
 import { holds, keyOf, mayBeSentTwice } from './transaction.js';
@@ -45,7 +45,7 @@ export async function transact(
     } catch (reason) {
       const { verdict, error } = client.failed(reason);
       if (verdict === 'final') throw error;
-      last = new AppError(error.code, `${doing}: ${error.message}`, { cause: error });
+      last = moreTelling(last, new AppError(error.code, `${doing}: ${error.message}`, { cause: error }));
       if (inDoubt(verdict)) {
         doubted = true;
         const result = await resolve(client, budget, transaction, last);

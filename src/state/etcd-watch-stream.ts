@@ -39,13 +39,15 @@ export class EtcdWatchStream {
     };
   }
 
-  /** Ends the stream and all that follow it; the next `add` opens a new one. */
+  /** Ends the stream and all that follow it, with a reason unless all is well; the next `add` opens a new one. */
   end(reason: unknown): void {
     const followers = [...this.#followers.values()];
     this.#followers.clear();
     this.#opening?.then(
       (stream) => {
-        stream.cancel();
+        // A cancelled stream makes etcd3 throw away its connections: right for a dead one only.
+        if (reason === undefined) stream.end();
+        else stream.cancel();
       },
       () => undefined,
     );

@@ -75,10 +75,17 @@ class MemoryState implements State {
   }
 
   watch(prefix: string, listener: WatchListener): Watch {
-    const watch = { prefix, emit: listener };
+    const emit = (event: WatchEvent) => {
+      try {
+        listener(event);
+      } catch {
+        // As etcd's watch: a listener that throws harms itself only.
+      }
+    };
+    const watch = { prefix, emit };
     setImmediate(() => {
       if (open && !this.#closed) {
-        listener({ type: 'snapshot', snapshot: this.#list(prefix) });
+        emit({ type: 'snapshot', snapshot: this.#list(prefix) });
         this.#watches.add(watch);
       }
     });
