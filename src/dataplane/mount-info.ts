@@ -1,5 +1,7 @@
 /** One line of /proc/self/mountinfo (proc(5)). */
 export interface MountEntry {
+  readonly id: string;
+  readonly parent: string;
   readonly mountpoint: string;
   /** Optional fields: `shared:N`, `master:N`. */
   readonly propagation: readonly string[];
@@ -19,6 +21,8 @@ function parseLine(line: string): MountEntry {
   const fields = line.split(' ');
   const separator = fields.indexOf('-', 6);
   return {
+    id: fields[0] ?? '',
+    parent: fields[1] ?? '',
     mountpoint: unescape(fields[4] ?? ''),
     propagation: fields.slice(6, separator),
     type: fields[separator + 1] ?? '',

@@ -1,0 +1,55 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { z } from 'zod';
+import type { Ctx } from '../context.js';
+import type { ContainerSpec, Engine } from '../docker/engine.js';
+import { hasCode } from '../errors.js';
+
+const shape = z.object({ reference: z.string(), entrypoint: z.array(z.string()).min(1) });
+
+export interface DataPlaneImage {
+  readonly reference: string;
+  /** Imports it into the engine unless it is there; no registry is needed. */
+  ensure(ctx: Ctx): Promise<void>;
+}
+
+/** The image travels in the plugin: image.tar.gz, and image.json that describes it. */
+export async function loadDataPlaneImage(engine: Engine, directory: string): Promise<DataPlaneImage> {
+  const { reference, entrypoint } = shape.parse(
+    JSON.parse(await readFile(path.join(directory, 'image.json'), 'utf8')),
+  );
+  let importing: Promise<void> | null = null;
+  return {
+    reference,
+    async ensure(ctx) {
+      if (await engine.hasImage(ctx, reference)) return;
+      importing ??= engine
+        .importImage(ctx, {
+          path: path.join(directory, 'image.tar.gz'),
+          reference,
+          changes: [`ENTRYPOINT ${JSON.stringify(entrypoint)}`, 'LABEL openebs.role=image'],
+        })
+        .finally(() => {
+          importing = null;
+        });
+      ctx.log.info({ image: reference }, 'importing the data-plane image');
+      await importing;
+    },
+  };
+}
+
+/** An engine whose containers find their image again after `docker system prune -af`. */
+export function withImage(engine: Engine, image: DataPlaneImage): Engine {
+  return {
+    ...engine,
+    async ensureContainer(ctx: Ctx, spec: ContainerSpec) {
+      try {
+        await engine.ensureContainer(ctx, spec);
+      } catch (reason) {
+        if (!hasCode(reason, 'not_found')) throw reason;
+        await image.ensure(ctx);
+        await engine.ensureContainer(ctx, spec);
+      }
+    },
+  };
+}

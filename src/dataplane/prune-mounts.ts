@@ -1,0 +1,30 @@
+import { readFile } from 'node:fs/promises';
+import type { Ctx } from '../context.js';
+import { runCommand } from './command.js';
+import { parseMountInfo, type MountEntry } from './mount-info.js';
+
+/**
+ * The plugin is given /var/lib with all that was mounted below it at its start: the layers of every running
+ * container too. Held here they would stay mounted after their containers are gone, so all but ours are dropped.
+ * Never where an unmount would travel back to the host: that is where the parent mount is shared.
+ */
+export async function pruneMounts(ctx: Ctx, below: string, keep: string): Promise<void> {
+  const entries = parseMountInfo(await readFile('/proc/self/mountinfo', 'utf8'));
+  for (const { mountpoint } of prunable(entries, below, keep)) {
+    const result = await runCommand(ctx, 'umount', ['--lazy', '--no-canonicalize', mountpoint]);
+    if (result.code !== 0)
+      ctx.log.debug({ mountpoint, stderr: result.stderr }, 'a mount of another was not dropped');
+  }
+}
+
+/** Deepest first. */
+export function prunable(entries: readonly MountEntry[], below: string, keep: string): MountEntry[] {
+  const byId = new Map(entries.map((entry) => [entry.id, entry]));
+  const isShared = (entry: MountEntry | undefined) =>
+    entry?.propagation.some((field) => field.startsWith('shared:')) ?? true;
+  return entries
+    .filter(({ mountpoint }) => mountpoint.startsWith(`${below}/`))
+    .filter(({ mountpoint }) => mountpoint !== keep && !mountpoint.startsWith(`${keep}/`))
+    .filter((entry) => !isShared(byId.get(entry.parent)))
+    .toSorted((one, other) => other.mountpoint.length - one.mountpoint.length);
+}
