@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { readFileSync } from 'node:fs';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { waitFor } from '../support/exec.js';
 import type { LabHost } from '../support/lab.js';
 import {
@@ -14,6 +14,7 @@ import {
   startWriter,
   statusOf,
   verifyWritten,
+  tidy,
 } from '../support/product.js';
 
 const MiB = 1024 ** 2;
@@ -22,6 +23,10 @@ let host: LabHost;
 
 beforeAll(async () => {
   host = await startProductHost({ name: 'fs' });
+});
+
+afterEach(async () => {
+  await tidy(host);
 });
 
 afterAll(async () => {

@@ -24,7 +24,7 @@ test('the plugin installs from a registry under an alias, with its settings, and
 
 test('disabled, set anew and enabled again it still has its volumes', async () => {
   const refused = await host.docker('plugin', 'set', 'openebs', 'LOG_LEVEL=debug');
-  expect(refused.stderr).toContain('disabled'); // the engine takes settings of a disabled plugin only
+  expect(refused.stderr).toContain('disable plugin'); // the engine takes settings of a disabled plugin only
   await host.ok('plugin', 'disable', '-f', 'openebs');
   await host.ok('plugin', 'set', 'openebs', 'LOG_LEVEL=debug');
   await host.ok('plugin', 'enable', 'openebs');

@@ -1,7 +1,7 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, expect, onTestFinished, test } from 'vitest';
 import { failure, waitFor } from '../support/exec.js';
 import type { LabHost } from '../support/lab.js';
 import {
@@ -16,6 +16,7 @@ import {
   tracesOf,
   type Traces,
   verifyWritten,
+  tidy,
 } from '../support/product.js';
 
 let host: LabHost;
@@ -27,6 +28,10 @@ beforeAll(async () => {
   await createVolume(host, 'first');
   await host.ok('volume', 'rm', 'first');
   before = await tracesOf(host);
+});
+
+afterEach(async () => {
+  await tidy(host);
 });
 
 afterAll(async () => {
@@ -150,6 +155,8 @@ test('docker cp in and out of a running container disturbs nothing', async () =>
   await expectTraces(host, before);
 });
 
+// Compose 1 compares the driver's name with the engine's, which has the tag: plain `openebs` fails there at the
+// second `up`. Compose 2 takes both.
 const composeFile = `
 version: "3.7"
 services:
@@ -164,7 +171,7 @@ services:
     volumes: ["db:/data"]
 volumes:
   db:
-    driver: openebs
+    driver: openebs:latest
     driver_opts:
       size: 500M
       uid: 1234

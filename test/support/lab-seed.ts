@@ -13,7 +13,8 @@ import { createImages, imageInputs } from './lab-images.js';
 
 export const repository = resolve(import.meta.dirname, '../..');
 const cache = join(repository, 'build/cache');
-export const pluginFolder = join(repository, 'build/plugin');
+/** What is tested: another built plugin can be named, to compare two. */
+export const pluginFolder = process.env['PLUGIN_FOLDER'] ?? join(repository, 'build/plugin');
 
 export interface SeedOptions {
   readonly images: boolean;
@@ -31,7 +32,7 @@ export function hashOf(...inputs: readonly string[]): string {
 /** Changes whenever the built plugin does: its config, and name, size, time, mode of each file. */
 export async function pluginHash(): Promise<string> {
   const config = join(pluginFolder, 'config.json');
-  if (!existsSync(config)) throw new Error('there is no build/plugin: run `make plugin` first');
+  if (!existsSync(config)) throw new Error(`there is no plugin in ${pluginFolder}: run \`make plugin\` first`);
   const listing = await execOk('find', [join(pluginFolder, 'rootfs'), '-printf', '%P %s %T@ %m %l\n']);
   return hashOf(readFileSync(config, 'utf8'), listing.split('\n').sort().join('\n'));
 }

@@ -275,3 +275,12 @@ export async function processesNamed(host: LabHost, ...names: string[]): Promise
     )
     .map((match) => `${match?.[1] ?? ''} ${match?.[2] ?? ''}`);
 }
+
+/** Removes what a failed test left, so that it fails alone: all containers that are not ours, all volumes. */
+export async function tidy(host: LabHost): Promise<void> {
+  const names = (await host.ok('ps', '-a', '--format', '{{.Names}}')).split('\n');
+  const users = names.filter((name) => name !== '' && !name.startsWith('openebs-'));
+  if (users.length > 0) await host.docker('rm', '-f', '-v', ...users);
+  const volumes = (await host.ok('volume', 'ls', '-q')).split('\n').filter((name) => name !== '');
+  if (volumes.length > 0) await host.docker('volume', 'rm', ...volumes);
+}
