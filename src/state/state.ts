@@ -6,7 +6,8 @@ import type { Ctx } from '../context.js';
  * gives them shape).
  *
  * Errors, all AppError: `unavailable` (cannot reach it), `no_leader`, `no_space` (quota; reads still work),
- * `deadline_exceeded`, `canceled` (ctx.signal).
+ * `deadline_exceeded`, `canceled` (ctx.signal), `invalid_argument` (what can never be carried out), `conflict`
+ * (a put under a lease that is gone). A refused login or certificate is `unavailable` too, with what to correct.
  */
 export interface State {
   /** Linearizable read of one key. A null is a positive answer: the key does not exist. */
@@ -17,15 +18,21 @@ export interface State {
    * All operations, or none if a comparison does not hold. Never retried blindly: when the answer was lost, the
    * adapter reads back what the transaction would have written and tells which of the two happened. So values
    * that are put must be unique per write (records carry a nonce).
+   *
+   * If it rejects with `unavailable`, `deadline_exceeded` or `canceled`, it may still have been carried out: read
+   * before deciding anew. A transaction whose comparisons it does not itself make false (none at all, or a
+   * createRevision whose key it puts) is not sent a second time after a lost answer, so it rejects more often.
    */
   transact(ctx: Ctx, transaction: Transaction): Promise<TransactResult>;
   /**
    * Follows a prefix for ever, through reconnects and compactions. The listener first gets a `snapshot`, then
-   * `changes` in revision order; after any gap it gets a fresh `snapshot` again, which replaces all it knew.
+   * `changes` in revision order, one event per revision; after any gap it gets a fresh `snapshot` again, which
+   * replaces all it knew. The listener is never called inside `watch` and must not throw.
    */
   watch(prefix: string, listener: WatchListener): Watch;
   /** Grants a lease and keeps it alive. ttlMs at least 2000. */
   lease(ctx: Ctx, ttlMs: number): Promise<Lease>;
+  /** Ends watches and refuses calls; leases are no longer kept alive, count as lost, and run out by themselves. */
   close(): Promise<void>;
 }
 
@@ -81,6 +88,6 @@ export interface Lease {
    * process' monotonic clock, so before the server lets anybody else in.
    */
   readonly lost: AbortSignal;
-  /** Revokes it and all its keys. */
+  /** Revokes it and all its keys; fine if it is gone already. `lost` aborts at once. */
   revoke(ctx: Ctx): Promise<void>;
 }
