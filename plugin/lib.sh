@@ -1,5 +1,5 @@
 # Shared by the recipes in this folder. Sourced, never run. POSIX sh.
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2034
 set -eu
 umask 022
 
@@ -7,6 +7,9 @@ top=$(cd "$(dirname "$0")/.." && pwd)
 build=$top/build
 cache=$build/cache
 state_dir=/var/lib/openebs
+run_dir=/run/openebs
+# What `make up` has started, for `make down`. Gone with the boot, like what it speaks of.
+up_dir=/run/openebs-up
 node_version=$(sed -n 's/^ *"node": "\([0-9.]*\)",*$/\1/p' "$top/package.json")
 
 image_limit_mb=200
@@ -24,6 +27,18 @@ die() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 is_root() { [ "$(id -u)" = 0 ]; }
+
+# engine_answers: an engine is there at DOCKER_HOST or the default socket.
+engine_answers() { docker version >/dev/null 2>&1; }
+
+# node SCRIPT ARGS...: the pinned Node, whatever the system's is.
+node() { "$top/node_modules/.bin/node" "$@"; }
+
+# compose ARGS...: Compose as a plugin of the docker client, or the stand-alone one.
+compose() {
+    if docker compose version >/dev/null 2>&1; then docker compose "$@"; else docker-compose "$@"; fi
+}
+has_compose() { docker compose version >/dev/null 2>&1 || docker-compose version >/dev/null 2>&1; }
 
 # hash_of FILE-OR-DIR...: one hash over the names and the contents, not over times or owners.
 hash_of() {
@@ -79,7 +94,7 @@ in_debian() {
 # made_in_debian SCRIPT INPUT...: prints the path of what a recipe makes; runs it if the result is not in the
 # cache. Only the files named count as inputs: a newer package of Debian comes with the next `make clean`.
 made_in_debian() {
-    name=$(basename "$1" .sh)
+    name=base-$(basename "$1" .sh)
     result=$cache/$name-$(hash_of plugin/base/common.sh "$@" | cut -c1-12)
     if [ ! -e "$result" ]; then
         rm -rf "$cache/$name"-*

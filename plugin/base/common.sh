@@ -1,5 +1,5 @@
 # Makes a small root file system from Debian packages. Sourced by image.sh and plugin.sh. POSIX sh.
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2034
 #
 # The packages are unpacked, not installed: no maintainer script runs and nothing is mounted. So the same
 # recipe works as root on a Debian host and inside an ordinary container without any capability, and the
@@ -109,7 +109,7 @@ sweep_libraries() {
 
 # Programs that are tried want a few devices. The finished tree has none: the engine mounts /dev.
 with_devices() {
-    rm -rf "$tree/dev"
+    rm -rf "${tree:?}/dev"
     mkdir "$tree/dev"
     for device in null:3 zero:5 urandom:9; do mknod -m 666 "$tree/dev/${device%:*}" c 1 "${device#*:}"; done
 }

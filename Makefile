@@ -1,0 +1,62 @@
+# `make` lists the targets. What a target does beyond one command is a script in plugin/.
+SHELL := /bin/sh
+export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
+
+VITEST = node_modules/.bin/node node_modules/vitest/vitest.mjs run --config test/vitest.config.ts --project
+
+.DEFAULT_GOAL := help
+.PHONY: help up down test check unit integration contract e2e bench image plugin push clean
+
+help: ## list the targets
+	@echo 'usage: make TARGET'
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
+
+up: ## set up what is missing, install the plugin and show the main job on this machine
+	@plugin/up.sh
+
+down: ## remove what up has made; PURGE=1 also removes volumes and data
+	@plugin/down.sh
+
+test: ## everything: set-up, check, build, unit, contract, integration and e2e tests
+	@plugin/test.sh
+
+check: ## types, lint and format
+	@plugin/setup.sh npm
+	@plugin/check.sh
+
+unit: ## unit tests
+	@plugin/setup.sh npm
+	@$(VITEST) unit
+
+contract: ## one suite per seam, on the fake and on the real thing
+	@plugin/setup.sh test
+	@$(VITEST) contract
+
+integration: ## the app on real sockets with a fake engine and a real etcd
+	@plugin/setup.sh test
+	@$(VITEST) integration
+
+e2e: ## the real plugin on real engines of the tests' own
+	@plugin/setup.sh test
+	@plugin/build-plugin.sh
+	@$(VITEST) e2e
+
+bench: ## measure, print each row beside its bar, write build/bench.json
+	@plugin/setup.sh test
+	@plugin/build-plugin.sh
+	@node_modules/.bin/node --import tsx test/bench/main.ts
+
+image: ## build the data-plane image (build/image.tar.gz)
+	@plugin/setup.sh build
+	@plugin/build-image.sh
+
+plugin: ## build the plugin (build/plugin) with the image inside
+	@plugin/setup.sh build
+	@plugin/build-plugin.sh
+
+push: ## push the plugin to a registry: make push PLUGIN=host/name:tag
+	@plugin/setup.sh build
+	@plugin/push.sh "$(PLUGIN)"
+
+clean: ## remove what was built; node_modules stays
+	@rm -rf build dist
