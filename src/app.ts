@@ -1,0 +1,157 @@
+/**
+ * The composition root: the only file that makes adapters, and the order of the start.
+ *
+ * 1. The driver socket listens, before Docker or etcd are thought of: the engine disables a plugin that is late.
+ * 2. What the disk knows: mount counts, identity, certificates, the cache of records. From here on volumes that
+ *    were attached before mount again without anybody's help.
+ * 3. Everything that needs Docker or etcd, in the background, tried for ever: the image, the etcd of our own, the
+ *    watch of the records, the records of this node, the journal of events, the timer.
+ */
+import { mkdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { createAdminServer, type AdminServer } from './admin/server.js';
+import { startBackground, type Background } from './background.js';
+import type { Config } from './config.js';
+import type { Ctx } from './context.js';
+import { loadDataPlaneImage, withImage } from './dataplane/data-plane-image.js';
+import { createFileSystems } from './dataplane/file-system.js';
+import { createHostPaths, type HostPaths } from './dataplane/host-paths.js';
+import { createUserspaceInitiator } from './dataplane/initiator.js';
+import { pruneMounts } from './dataplane/prune-mounts.js';
+import { createRoleContainers, type RoleContainers } from './dataplane/role-container.js';
+import { createTargets } from './dataplane/target.js';
+import { createEngine } from './docker/engine.js';
+import type { Log } from './log.js';
+import { loadNodeIdentity } from './node-identity.js';
+import { connectState } from './shared-state.js';
+import { keys } from './state/keys.js';
+import { openReplica } from './state/replica.js';
+import { untilDone } from './lib/until-done.js';
+import { Converger } from './volumes/converge.js';
+import { loadMountCounts } from './volumes/mount-counts.js';
+import { LocalVolumeService } from './volumes/service.js';
+import { StartingService } from './volumes/starting-service.js';
+import { VolumeRecords } from './volumes/volume-records.js';
+import { createVolumeDriver } from './volume-driver/server.js';
+
+export interface Surroundings {
+  /** Where the host's directories are seen. */
+  readonly hostRoot: string;
+  /** Where file systems are mounted: propagatedMount. */
+  readonly mountRoot: string;
+  readonly socketPath: string;
+  /** Holds image.json and image.tar.gz. */
+  readonly imageDirectory: string;
+}
+
+export interface App {
+  /** Resolves when the driver socket listens; the rest of the start goes on behind it. */
+  listen(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export function buildApp(config: Config, log: Log, around: Surroundings): App {
+  const stopping = new AbortController();
+  const ctx: Ctx = { log, signal: stopping.signal, requestId: 'start' };
+  const service = new StartingService();
+  const driver = createVolumeDriver({ service, log });
+  let running: { background: Background; admin: AdminServer } | null = null;
+  return {
+    async listen() {
+      await driver.listen(around.socketPath);
+      log.info({ socket: around.socketPath }, 'listening');
+      void untilDone(ctx, 'start', async () => {
+        running = await start(ctx, config, around, service);
+      });
+    },
+    async close() {
+      await driver.close();
+      stopping.abort();
+      await running?.admin.close();
+      await running?.background.close();
+    },
+  };
+}
+
+async function start(ctx: Ctx, config: Config, around: Surroundings, service: StartingService) {
+  const paths = createHostPaths(around.hostRoot, around.mountRoot);
+  await makeDirectories(paths);
+  const plainEngine = createEngine(paths.view(config.dockerSocket));
+  const image = await loadDataPlaneImage(plainEngine, around.imageDirectory);
+  const engine = withImage(plainEngine, image);
+  service.waitsFor(`the Docker engine at ${config.dockerSocket} to answer`);
+  const identity = await loadNodeIdentity(
+    paths.view(path.join(paths.state, 'node.json')),
+    config.nodeId,
+    () => untilDone(ctx, 'ask the engine for its ID', async () => (await engine.info(ctx)).id),
+  );
+  const roles = createRoleContainers(engine, paths);
+  const dataPlane = { roles, paths, image: image.reference, cluster: identity.cluster };
+  service.waitsFor('its certificates and settings');
+  const shared = await connectState(ctx, config, dataPlane);
+  const replica = await openReplica({
+    state: shared.state,
+    prefixes: [keys.volumes, keys.targets, keys.attachments],
+    file: paths.view(path.join(paths.cache, 'records.json')),
+    log: ctx.log,
+  });
+  const records = new VolumeRecords(shared.state, replica);
+  const volumes = await buildVolumes(ctx, config, { ...dataPlane, records, node: identity.node });
+  service.ready(volumes);
+  const background = startBackground(ctx, {
+    config,
+    engine,
+    image,
+    identity,
+    replica,
+    volumes,
+    paths,
+    shared,
+  });
+  const admin = createAdminServer({
+    health: () => background.health(),
+    records: async (prefix) => (await shared.state.range(ctx, prefix === '' ? keys.root : prefix)).entries,
+    volumes: () => volumes.list(),
+    log: ctx.log,
+  });
+  await admin.listen(paths.view(path.join(paths.run, 'admin.sock')));
+  void pruneMounts(ctx, paths.view('/var/lib'), paths.view(paths.state)).catch((err: unknown) => {
+    ctx.log.warn({ err }, 'mounts of others could not be dropped');
+  });
+  ctx.log.info({ node: identity.node, cluster: identity.cluster }, 'started');
+  return { background, admin };
+}
+
+interface VolumeParts {
+  readonly roles: RoleContainers;
+  readonly paths: HostPaths;
+  readonly image: string;
+  readonly cluster: string;
+  readonly records: VolumeRecords;
+  readonly node: string;
+}
+
+async function buildVolumes(ctx: Ctx, config: Config, parts: VolumeParts): Promise<LocalVolumeService> {
+  const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
+  const countsFile = parts.paths.view(path.join(parts.paths.run, 'mounts.json'));
+  const options = { ...parts, drainSeconds: config.drainTimeoutMs / 1000 };
+  const deps = {
+    ...parts,
+    counts: await loadMountCounts(countsFile, bootId, ctx.log),
+    targets: createTargets(options),
+    initiator: createUserspaceInitiator(options),
+    fileSystems: createFileSystems(),
+    ports: config.targetPorts,
+    defaults: config.defaults,
+    targetAddress: config.targetAddress,
+    mountTimeoutMs: config.mountTimeoutMs,
+    background: ctx,
+  };
+  return new LocalVolumeService({ ...deps, converger: new Converger(deps) });
+}
+
+async function makeDirectories(paths: HostPaths): Promise<void> {
+  for (const directory of [paths.pool('default'), paths.containers, paths.etcdData, paths.cache, paths.run]) {
+    await mkdir(paths.view(directory), { recursive: true, mode: 0o700 });
+  }
+}

@@ -1,0 +1,87 @@
+/** Which etcd: the one of the settings, or our own. */
+import { readFile } from 'node:fs/promises';
+import { ensureCertificates } from './cluster/certificates.js';
+import { ensureOwnEtcd } from './cluster/own-etcd.js';
+import type { Config } from './config.js';
+import type { Ctx } from './context.js';
+import type { HostPaths } from './dataplane/host-paths.js';
+import type { RoleContainers } from './dataplane/role-container.js';
+import { AppError } from './errors.js';
+import { createEtcdState } from './state/etcd-state.js';
+import type { State } from './state/state.js';
+
+export interface SharedState {
+  readonly state: State;
+  /** Makes our own etcd run; nothing to do for another's. */
+  readonly ensureEtcd: (ctx: Ctx) => Promise<void>;
+}
+
+export interface SharedStateParts {
+  readonly paths: HostPaths;
+  readonly roles: RoleContainers;
+  readonly image: string;
+  readonly cluster: string;
+}
+
+export function connectState(ctx: Ctx, config: Config, parts: SharedStateParts): Promise<SharedState> {
+  return config.etcd.endpoints.length > 0
+    ? connectExternal(ctx, config, parts.paths)
+    : connectOwn(ctx, config, parts);
+}
+
+async function connectExternal(ctx: Ctx, { etcd }: Config, paths: HostPaths): Promise<SharedState> {
+  const read = (file: string | undefined) =>
+    file === undefined ? undefined : readSetting(paths.view(file), file);
+  const [ca, certificate, key] = await Promise.all([
+    read(etcd.caFile),
+    read(etcd.certFile),
+    read(etcd.keyFile),
+  ]);
+  const password = await read(etcd.passwordFile);
+  const state = createEtcdState({
+    endpoints: etcd.endpoints,
+    log: ctx.log,
+    ...(ca ? { tls: { ca, ...(certificate ? { certificate } : {}), ...(key ? { key } : {}) } } : {}),
+    ...(etcd.user !== undefined && password
+      ? { auth: { username: etcd.user, password: password.toString('utf8').trim() } }
+      : {}),
+  });
+  return { state, ensureEtcd: () => Promise.resolve() };
+}
+
+async function readSetting(file: string, hostPath: string): Promise<Buffer> {
+  return readFile(file).catch((cause: unknown) => {
+    throw new AppError('invalid_argument', `cannot read ${hostPath}, which a setting names`, { cause });
+  });
+}
+
+async function connectOwn(ctx: Ctx, config: Config, parts: SharedStateParts): Promise<SharedState> {
+  const certificates = await ensureCertificates(parts.paths.view(parts.paths.certificates), {
+    addresses: [],
+  });
+  const { port } = config.etcd;
+  const state = createEtcdState({
+    endpoints: [`https://127.0.0.1:${String(port)}`],
+    tls: {
+      ca: certificates.ca,
+      certificate: certificates.client.certificate,
+      key: certificates.client.key,
+    },
+    log: ctx.log,
+  });
+  return {
+    state,
+    ensureEtcd: (background) =>
+      ensureOwnEtcd(
+        background,
+        { ...parts, port, targetPorts: config.targetPorts },
+        {
+          ca: certificates.caPath,
+          serverCertificate: certificates.server.certificatePath,
+          serverKey: certificates.server.keyPath,
+          peerCertificate: certificates.peer.certificatePath,
+          peerKey: certificates.peer.keyPath,
+        },
+      ),
+  };
+}
