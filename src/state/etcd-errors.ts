@@ -154,11 +154,14 @@ export function nameOf(target: Target): string {
   return `etcd at ${target.endpoints.join(', ')}`;
 }
 
-/** gRPC wraps the cause in its own words, sometimes over several lines. */
+/** gRPC and OpenSSL wrap the cause in words of their own, sometimes over several lines. */
 function shorten(text: string): string {
   const inner = /Last error: (?:Error: )?(.*?)(?:\. Resolution note:.*)?$/s.exec(text)?.[1] ?? text;
   return inner
     .replace(/^(?:\w+Error: )?\d+ [A-Z_]+: /, '')
+    .replace(/ \(\d{4}-[\d-]+T[\d:.]+Z\)/, '')
+    .replace(/^.*:SSL routines:[^:]*:(?:ssl\/tls )?([^:]*):.*$/s, '$1')
+    .replace(/; if the root CA is installed locally.*$/s, '')
     .replace(/\s+/g, ' ')
     .trim()
     .slice(0, 200);
