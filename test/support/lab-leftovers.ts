@@ -51,8 +51,8 @@ export function processesOf(init: number): number[] {
   return pids().filter((pid) => namespaceOf(pid, 'pid') === own);
 }
 
-/** `major:minor` of each FUSE file system that one of the processes has mounted. */
-function fuseDevices(of: readonly number[]): Set<string> {
+/** `major:minor` of each file system (of FUSE alone, if asked) that one of the processes has mounted. */
+function mountedDevices(of: readonly number[], fuseOnly: boolean): Set<string> {
   const devices = new Set<string>();
   const seen = new Set<string>();
   for (const pid of of) {
@@ -62,7 +62,7 @@ function fuseDevices(of: readonly number[]): Set<string> {
     const mounts = attempt(() => readFileSync(`/proc/${String(pid)}/mountinfo`, 'utf8')) ?? '';
     for (const line of mounts.split('\n')) {
       const device = line.split(' ')[2];
-      if (device !== undefined && line.includes(' - fuse')) devices.add(device);
+      if (device !== undefined && (!fuseOnly || line.includes(' - fuse'))) devices.add(device);
     }
   }
   return devices;
@@ -71,24 +71,44 @@ function fuseDevices(of: readonly number[]): Set<string> {
 export interface Loop {
   readonly name: string;
   readonly file: string;
+  readonly inode: string;
   readonly backingDevice: string;
 }
 
 async function loops(): Promise<Loop[]> {
-  const { stdout } = await exec('losetup', ['--list', '--json', '-O', 'NAME,BACK-FILE,BACK-MAJ:MIN']);
+  const { stdout } = await exec('losetup', [
+    '--list',
+    '--json',
+    '-O',
+    'NAME,BACK-FILE,BACK-INO,BACK-MAJ:MIN',
+  ]);
   if (stdout.trim() === '') return [];
-  const listed = JSON.parse(stdout) as { loopdevices: Record<string, string | null>[] };
+  const listed = JSON.parse(stdout) as { loopdevices: Record<string, string | number | null>[] };
   return listed.loopdevices.map((loop) => ({
-    name: loop['name'] ?? '',
-    file: loop['back-file'] ?? '',
-    backingDevice: (loop['back-maj:min'] ?? '').trim(),
+    name: String(loop['name'] ?? ''),
+    file: String(loop['back-file'] ?? ''),
+    inode: String(loop['back-ino'] ?? ''),
+    backingDevice: String(loop['back-maj:min'] ?? '').trim(),
   }));
+}
+
+/** Whether its file lies below the directory. The kernel tells a path as the host's own mounts have it. */
+async function liesBelow(dir: string, loop: Loop): Promise<boolean> {
+  const device = statSync(dir, { bigint: true }).dev;
+  const [major, minor] = [(device >> 8n) & 0xfffn, (device & 0xffn) | ((device >> 12n) & 0xfff00n)];
+  if (loop.backingDevice !== `${String(major)}:${String(minor)}`) return false;
+  const found = await exec('find', [dir, '-xdev', '-type', 'f', '-inum', loop.inode, '-print', '-quit']);
+  return found.stdout !== '';
 }
 
 /** Loop devices whose backing file lies in a FUSE file system or the directory of this host. */
 export async function loopsOf(init: number, dir: string): Promise<Loop[]> {
-  const devices = fuseDevices(processesOf(init));
-  return (await loops()).filter((loop) => devices.has(loop.backingDevice) || loop.file.startsWith(`${dir}/`));
+  const devices = mountedDevices(processesOf(init), true);
+  const own: Loop[] = [];
+  for (const loop of await loops()) {
+    if (devices.has(loop.backingDevice) || (await liesBelow(dir, loop))) own.push(loop);
+  }
+  return own;
 }
 
 /** Detaches the devices that still are what they were when they were listed. */
@@ -99,12 +119,17 @@ export async function detachLoops(listed: readonly Loop[]): Promise<void> {
   }
 }
 
-/** Loop devices of ours whose FUSE file system no process has mounted any more: nobody can ever use them. */
+/**
+ * Loop devices on a file system without a disk (FUSE is one) that no process has mounted any more, and that are not
+ * mounted themselves: nobody can ever use them.
+ */
 async function orphanedLoops(): Promise<Loop[]> {
-  const candidates = (await loops()).filter((loop) => loop.file.includes('openebs'));
+  const candidates = (await loops()).filter((loop) => loop.backingDevice.startsWith('0:'));
   if (candidates.length === 0) return [];
-  const mounted = fuseDevices(pids());
-  return candidates.filter((loop) => !mounted.has(loop.backingDevice) && loop.backingDevice.startsWith('0:'));
+  const mounted = mountedDevices(pids(), false);
+  return candidates.filter(
+    (loop) => !mounted.has(loop.backingDevice) && !mounted.has(`7:${loop.name.replace('/dev/loop', '')}`),
+  );
 }
 
 function removeTree(dir: string): void {
@@ -134,13 +159,13 @@ export function removeCgroups(name: string): void {
 
 /** Clears what runs left that died without cleaning up. Their processes died with them (see lab.ts). */
 export async function sweepDeadRuns(): Promise<void> {
-  for (const stamp of attempt(() => readdirSync(labRoot)) ?? []) {
-    if (runIsAlive(stamp)) continue;
+  const dead = (attempt(() => readdirSync(labRoot)) ?? []).filter((stamp) => !runIsAlive(stamp));
+  for (const stamp of dead) {
     rmSync(join(labRoot, stamp), { recursive: true, force: true });
     for (const hierarchy of ['', 'memory', 'pids', 'cpu', 'systemd', 'unified']) {
       const found = attempt(() => readdirSync(join('/sys/fs/cgroup', hierarchy))) ?? [];
       for (const name of found) if (name.startsWith(`${cgroupPrefix}${stamp}`)) removeCgroups(name);
     }
   }
-  await detachLoops(await orphanedLoops());
+  if (dead.length > 0) await detachLoops(await orphanedLoops());
 }

@@ -1,7 +1,7 @@
 /** The product as a user meets it on a lab host: the plugin, volumes, records, and what it leaves behind. */
-import { existsSync } from 'node:fs';
+import { closeSync, existsSync, openSync } from 'node:fs';
 import { request } from 'node:http';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { expect } from 'vitest';
 import { exec, failure, type Result, waitFor } from './exec.js';
 import { type LabHost, type LabOptions, startLabHost } from './lab.js';
@@ -101,22 +101,34 @@ export interface RecordEntry {
   readonly value: unknown;
 }
 
-/** The records in shared state, from the admin socket. */
-export function recordsOf(host: LabHost): Promise<RecordEntry[]> {
-  return new Promise((resolve, reject) => {
-    const socketPath = join(host.run, 'openebs/admin.sock');
-    const call = request({ socketPath, path: '/v1/records', timeout: 20_000 }, (answer) => {
+/**
+ * One HTTP exchange over a unix socket. The socket is named by its open directory, as the path of a socket may
+ * have 107 bytes and a lab host's are long.
+ */
+function exchange(socketPath: string, method: string, path: string, body = ''): Promise<[number, string]> {
+  const directory = openSync(dirname(socketPath), 'r');
+  const near = `/proc/self/fd/${String(directory)}/${basename(socketPath)}`;
+  return new Promise<[number, string]>((resolve, reject) => {
+    const call = request({ socketPath: near, path, method, timeout: 60_000 }, (answer) => {
       let text = '';
       answer.setEncoding('utf8').on('data', (part: string) => (text += part));
       answer.on('end', () => {
-        if (answer.statusCode !== 200) reject(new Error(`records: ${String(answer.statusCode)} ${text}`));
-        else resolve((JSON.parse(text) as { entries: RecordEntry[] }).entries);
+        resolve([answer.statusCode ?? 0, text]);
       });
     });
-    call.on('timeout', () => call.destroy(new Error('the admin socket did not answer within 20 s')));
+    call.on('timeout', () => call.destroy(new Error(`${path} was not answered within 60 s`)));
     call.on('error', reject);
-    call.end();
+    call.end(body);
+  }).finally(() => {
+    closeSync(directory);
   });
+}
+
+/** The records in shared state, from the admin socket. */
+export async function recordsOf(host: LabHost): Promise<RecordEntry[]> {
+  const [code, text] = await exchange(join(host.run, 'openebs/admin.sock'), 'GET', '/v1/records');
+  if (code !== 200) throw new Error(`records: ${String(code)} ${text}`);
+  return (JSON.parse(text) as { entries: RecordEntry[] }).entries;
 }
 
 export interface Traces {
@@ -247,21 +259,8 @@ export async function driverCall(
   const id = await host.ok('plugin', 'inspect', 'openebs', '--format', '{{.Id}}');
   const socket = await host.ok('plugin', 'inspect', 'openebs', '--format', '{{.Config.Interface.Socket}}');
   const socketPath = join(host.run, 'docker/plugins', id, socket);
-  return new Promise((resolve, reject) => {
-    const call = request(
-      { socketPath, path: `/VolumeDriver.${method}`, method: 'POST', timeout: 60_000 },
-      (answer) => {
-        let text = '';
-        answer.setEncoding('utf8').on('data', (part: string) => (text += part));
-        answer.on('end', () => {
-          resolve(JSON.parse(text) as Record<string, unknown>);
-        });
-      },
-    );
-    call.on('timeout', () => call.destroy(new Error(`${method} was not answered within 60 s`)));
-    call.on('error', reject);
-    call.end(JSON.stringify(body));
-  });
+  const [, text] = await exchange(socketPath, 'POST', `/VolumeDriver.${method}`, JSON.stringify(body));
+  return JSON.parse(text) as Record<string, unknown>;
 }
 
 /** Processes of this host with one of the names, as `pid name`. */
