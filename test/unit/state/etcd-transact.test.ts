@@ -34,8 +34,11 @@ const answer = (succeeded: boolean, stored?: { value: string; revision: number }
 
 /** An etcd whose answers to transactions, in order, are given: the orders of arrival no wire can be made to have. */
 class ScriptedClient extends EtcdClient {
-  constructor(readonly answers: (() => Promise<unknown>)[]) {
+  readonly answers: (() => Promise<unknown>)[];
+
+  constructor(answers: (() => Promise<unknown>)[]) {
     super({ endpoints: ['http://scripted:1'] }, 2_000);
+    this.answers = answers;
   }
 
   override attempt<T>(_budget: Budget, call: (etcd: Etcd3, options: CallOptions) => Promise<T>): Promise<T> {
