@@ -81,7 +81,7 @@ in_debian() {
     fi
     docker version >/dev/null 2>&1 || die 'the Debian packages can be unpacked neither here nor in a container' \
         'on Debian run as root with mmdebstrap installed (plugin/setup.sh installs it); elsewhere start Docker'
-    say "running $1 in a container of debian:trixie-slim"
+    say "running $1 in a container of debian:trixie-slim (what unshare and mount say there does no harm)"
     docker run --rm -v "$top:/src" -w /src -e DEBIAN_FRONTEND=noninteractive \
         -e "http_proxy=${http_proxy:-}" -e "https_proxy=${https_proxy:-}" --network "${DOCKER_BUILD_NETWORK:-bridge}" \
         debian:trixie-slim sh -c '

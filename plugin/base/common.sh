@@ -42,8 +42,10 @@ make_accounts() {
     cp "$tree/usr/share/base-passwd/group.master" "$tree/etc/group"
     printf 'passwd: files\ngroup: files\nhosts: files dns\n' >"$tree/etc/nsswitch.conf"
     # mmdebstrap copies the build host's.
-    : >"$tree/etc/resolv.conf"
-    : >"$tree/etc/hostname"
+    for file in resolv.conf hostname; do
+        : >"$tree/etc/$file"
+        chmod 644 "$tree/etc/$file"
+    done
 }
 
 # keep_only PROGRAM...: everything else in bin, sbin and libexec goes, so that nothing set-uid is left either.
