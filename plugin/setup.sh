@@ -13,7 +13,17 @@ want() {
     missing="$missing $2"
     say "missing: $2 ($3)"
 }
-in_archive() { apt-cache show "$1" >/dev/null 2>&1; }
+in_archive() { refresh_lists && apt-cache show "$1" >/dev/null 2>&1; }
+
+# Another repository of this machine may be out of order; what matters is whether the install works.
+refreshed=
+refresh_lists() {
+    [ -z "$refreshed" ] && is_root || return 0
+    refreshed=1
+    mkdir -p "$build"
+    apt-get -q update >"$build/setup.log" 2>&1 </dev/null ||
+        say 'apt-get update has complaints (build/setup.log); going on'
+}
 
 want_build() {
     # Elsewhere the recipe runs in a container.
@@ -78,11 +88,9 @@ install_missing() {
     is_root || die "missing here:$missing; installing them needs root" \
         "run the same as root, or: apt-get install --no-install-recommends$missing"
     say "installing:$missing"
-    mkdir -p "$build"
-    log=$build/setup.log
     export DEBIAN_FRONTEND=noninteractive
-    # Another repository of this machine may be out of order; what matters is whether the install works.
-    apt-get -q update >"$log" 2>&1 </dev/null || say 'apt-get update has complaints (build/setup.log); going on'
+    refresh_lists
+    log=$build/setup.log
     keep_services_down
     # shellcheck disable=SC2086
     apt-get -q -o DPkg::Lock::Timeout=300 install --yes --no-install-recommends $missing >>"$log" 2>&1 </dev/null || {
