@@ -1,7 +1,7 @@
 /**
  * The composition root: the only file that makes adapters, and the order of the start.
  *
- * 1. The driver socket listens, before Docker or etcd are thought of: the engine disables a plugin that is late.
+ * 1. The driver socket listens already (main.ts): the engine disables a plugin that is late.
  * 2. What the disk knows: mount counts, identity, certificates, the cache of records. From here on volumes that
  *    were attached before mount again without anybody's help.
  * 3. Everything that needs Docker or etcd, in the background, tried for ever: the image, the etcd of our own, the
@@ -30,42 +30,33 @@ import { untilDone } from './lib/until-done.js';
 import { Converger } from './volumes/converge.js';
 import { loadMountCounts } from './volumes/mount-counts.js';
 import { LocalVolumeService } from './volumes/service.js';
-import { StartingService } from './volumes/starting-service.js';
+import type { StartingService } from './volumes/starting-service.js';
 import { VolumeRecords } from './volumes/volume-records.js';
-import { createVolumeDriver } from './volume-driver/server.js';
 
 export interface Surroundings {
+  readonly log: Log;
   /** Where the host's directories are seen. */
   readonly hostRoot: string;
   /** Where file systems are mounted: propagatedMount. */
   readonly mountRoot: string;
-  readonly socketPath: string;
   /** Holds image.json and image.tar.gz. */
   readonly imageDirectory: string;
 }
 
 export interface App {
-  /** Resolves when the driver socket listens; the rest of the start goes on behind it. */
-  listen(): Promise<void>;
   close(): Promise<void>;
 }
 
-export function buildApp(config: Config, log: Log, around: Surroundings): App {
+/** Goes on starting behind the service that stands in for it, and tries again for ever. */
+export function startApp(config: Config, service: StartingService, around: Surroundings): App {
   const stopping = new AbortController();
-  const ctx: Ctx = { log, signal: stopping.signal, requestId: 'start' };
-  const service = new StartingService();
-  const driver = createVolumeDriver({ service, log });
+  const ctx: Ctx = { log: around.log, signal: stopping.signal, requestId: 'start' };
   let running: { background: Background; admin: AdminServer } | null = null;
+  void untilDone(ctx, 'start', async () => {
+    running = await start(ctx, config, around, service);
+  }).catch(() => undefined);
   return {
-    async listen() {
-      await driver.listen(around.socketPath);
-      log.info({ socket: around.socketPath }, 'listening');
-      void untilDone(ctx, 'start', async () => {
-        running = await start(ctx, config, around, service);
-      });
-    },
     async close() {
-      await driver.close();
       stopping.abort();
       await running?.admin.close();
       await running?.background.close();

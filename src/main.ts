@@ -1,8 +1,14 @@
-/** The plugin's process: settings, application, signals. */
-import { buildApp } from './app.js';
+/**
+ * The plugin's process: settings, socket, application, signals.
+ *
+ * The socket listens before the application is even loaded. The engine looks for it half a second after the
+ * process' start, and disables a plugin that is late; loading all packages takes longer than that on a busy host.
+ */
 import { parseConfig } from './config.js';
 import { AppError } from './errors.js';
 import { createLog } from './log.js';
+import { createVolumeDriver } from './volume-driver/server.js';
+import { StartingService } from './volumes/starting-service.js';
 
 /** dockerd kills a plugin 10 s after SIGTERM. */
 const EXIT_MS = 5000;
@@ -18,16 +24,24 @@ function readConfig() {
 
 const config = readConfig();
 const log = createLog(config.logLevel);
-const app = buildApp(config, log, {
-  hostRoot: '/host',
-  mountRoot: '/mnt/openebs',
-  socketPath: '/run/docker/plugins/openebs.sock',
-  imageDirectory: '/app',
-});
+const service = new StartingService();
+const driver = createVolumeDriver({ service, log });
+const socketPath = '/run/docker/plugins/openebs.sock';
 
 process.on('unhandledRejection', (err) => {
   log.fatal({ err }, 'a promise nobody waited for failed: stopping, the engine starts the plugin again');
   process.exit(70);
+});
+
+await driver.listen(socketPath);
+log.info({ socket: socketPath, startMs: Math.round(performance.now()) }, 'listening');
+
+const { startApp } = await import('./app.js');
+const app = startApp(config, service, {
+  log,
+  hostRoot: '/host',
+  mountRoot: '/mnt/openebs',
+  imageDirectory: '/app',
 });
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
@@ -35,8 +49,9 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
     log.info({ signal }, 'stopping');
     // Mounts and the data plane stay as they are: running containers live on them.
     setTimeout(() => process.exit(0), EXIT_MS).unref();
-    void app.close().then(() => process.exit(0));
+    void driver
+      .close()
+      .then(() => app.close())
+      .then(() => process.exit(0));
   });
 }
-
-await app.listen();

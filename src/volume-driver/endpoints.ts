@@ -1,0 +1,87 @@
+import type { Ctx } from '../context.js';
+import { hasCode } from '../errors.js';
+import type { VolumeService } from '../volumes/volume-service.js';
+import {
+  parseBody,
+  readMountId,
+  readName,
+  readOptions,
+  toInspected,
+  toListed,
+  type Answer,
+} from './messages.js';
+
+export interface Endpoint {
+  /** Ends below Docker's own limit for the call, so that the user reads our reason instead of a bare timeout. */
+  readonly timeoutMs: number;
+  answer(ctx: Ctx, body: Buffer | undefined): Answer | Promise<Answer>;
+}
+
+const slowMs = 110_000;
+const quickMs = 50_000;
+
+async function tolerateAbsence(call: Promise<void>): Promise<Answer> {
+  try {
+    await call;
+  } catch (reason) {
+    // What the call asks for is already so: an engine repeats what it believes lost.
+    if (!hasCode(reason, 'not_found')) throw reason;
+  }
+  return { Err: '' };
+}
+
+/** The nine calls of the protocol, by path. */
+export function createEndpoints(service: VolumeService): ReadonlyMap<string, Endpoint> {
+  const table: Record<string, Endpoint> = {
+    '/Plugin.Activate': { timeoutMs: quickMs, answer: () => ({ Implements: ['VolumeDriver'] }) },
+    // Asked before nearly every other call.
+    '/VolumeDriver.Capabilities': {
+      timeoutMs: quickMs,
+      answer: () => ({ Capabilities: { Scope: 'global' } }),
+    },
+    '/VolumeDriver.Create': {
+      timeoutMs: slowMs,
+      async answer(ctx, body) {
+        const request = parseBody(body);
+        await service.create(ctx, readName(request), readOptions(request));
+        return { Err: '' };
+      },
+    },
+    '/VolumeDriver.Remove': {
+      timeoutMs: quickMs,
+      answer: (ctx, body) => tolerateAbsence(service.remove(ctx, readName(parseBody(body)))),
+    },
+    '/VolumeDriver.Mount': {
+      timeoutMs: slowMs,
+      async answer(ctx, body) {
+        const request = parseBody(body);
+        return { Mountpoint: await service.mount(ctx, readName(request), readMountId(request)), Err: '' };
+      },
+    },
+    '/VolumeDriver.Unmount': {
+      timeoutMs: quickMs,
+      answer(ctx, body) {
+        const request = parseBody(body);
+        return tolerateAbsence(service.unmount(ctx, readName(request), readMountId(request)));
+      },
+    },
+    '/VolumeDriver.Path': {
+      timeoutMs: quickMs,
+      async answer(ctx, body) {
+        const volume = await service.get(ctx, readName(parseBody(body)));
+        return { Mountpoint: volume.mountpoint, Err: '' };
+      },
+    },
+    '/VolumeDriver.Get': {
+      timeoutMs: quickMs,
+      async answer(ctx, body) {
+        return { Volume: toInspected(await service.get(ctx, readName(parseBody(body)))), Err: '' };
+      },
+    },
+    '/VolumeDriver.List': {
+      timeoutMs: quickMs,
+      answer: () => ({ Volumes: service.list().map(toListed), Err: '' }),
+    },
+  };
+  return new Map(Object.entries(table));
+}
