@@ -66,6 +66,8 @@ async function connectOwn(ctx: Ctx, config: Config, parts: SharedStateParts): Pr
       ca: certificates.ca,
       certificate: certificates.client.certificate,
       key: certificates.client.key,
+      // Node warns when an IP address is asked for by name in TLS; the certificate is good for both.
+      serverName: 'localhost',
     },
     log: ctx.log,
   });

@@ -24,7 +24,13 @@ import { classify, expiredToken, nameOf, type Target } from './etcd-errors.js';
 export interface EtcdOptions {
   /** http://host:port or https://host:port, one per member. */
   readonly endpoints: readonly string[];
-  readonly tls?: { readonly ca: Buffer; readonly certificate?: Buffer; readonly key?: Buffer };
+  readonly tls?: {
+    readonly ca: Buffer;
+    readonly certificate?: Buffer;
+    readonly key?: Buffer;
+    /** Name the server's certificate must have, if not that of the endpoint. */
+    readonly serverName?: string;
+  };
   readonly auth?: { readonly username: string; readonly password: string };
 }
 
@@ -142,7 +148,10 @@ export class EtcdClient {
       return new Etcd3({
         hosts: endpoints.map((endpoint) => endpoint.replace(/\/+$/, '')),
         ...(tls ? { credentials: credentialsOf(tls) } : {}),
-        grpcOptions: channelOptions,
+        grpcOptions: {
+          ...channelOptions,
+          ...(tls?.serverName === undefined ? {} : { 'grpc.ssl_target_name_override': tls.serverName }),
+        },
         defaultCallOptions: { interceptors },
         faultHandling: { host: () => doNothing as Policy, global: doNothing as Policy },
       });
