@@ -30,15 +30,24 @@ async function tolerateAbsence(call: Promise<void>): Promise<Answer> {
   return { Err: '' };
 }
 
-/** The nine calls of the protocol, by path. */
-export function createEndpoints(service: VolumeService): ReadonlyMap<string, Endpoint> {
-  const table: Record<string, Endpoint> = {
+/** What the engine asks without naming a volume: answered from memory. */
+function createGeneralEndpoints(service: VolumeService): Readonly<Record<string, Endpoint>> {
+  return {
     '/Plugin.Activate': { timeoutMs: quickMs, answer: () => ({ Implements: ['VolumeDriver'] }) },
     // Asked before nearly every other call.
     '/VolumeDriver.Capabilities': {
       timeoutMs: quickMs,
       answer: () => ({ Capabilities: { Scope: 'global' } }),
     },
+    '/VolumeDriver.List': {
+      timeoutMs: quickMs,
+      answer: () => ({ Volumes: service.list().map(toListed), Err: '' }),
+    },
+  };
+}
+
+function createVolumeEndpoints(service: VolumeService): Readonly<Record<string, Endpoint>> {
+  return {
     '/VolumeDriver.Create': {
       timeoutMs: slowMs,
       async answer(ctx, body) {
@@ -50,20 +59,6 @@ export function createEndpoints(service: VolumeService): ReadonlyMap<string, End
     '/VolumeDriver.Remove': {
       timeoutMs: quickMs,
       answer: (ctx, body) => tolerateAbsence(service.remove(ctx, readName(parseBody(body)))),
-    },
-    '/VolumeDriver.Mount': {
-      timeoutMs: slowMs,
-      async answer(ctx, body) {
-        const request = parseBody(body);
-        return { Mountpoint: await service.mount(ctx, readName(request), readMountId(request)), Err: '' };
-      },
-    },
-    '/VolumeDriver.Unmount': {
-      timeoutMs: quickMs,
-      answer(ctx, body) {
-        const request = parseBody(body);
-        return tolerateAbsence(service.unmount(ctx, readName(request), readMountId(request)));
-      },
     },
     '/VolumeDriver.Path': {
       timeoutMs: quickMs,
@@ -78,10 +73,35 @@ export function createEndpoints(service: VolumeService): ReadonlyMap<string, End
         return { Volume: toInspected(await service.get(ctx, readName(parseBody(body)))), Err: '' };
       },
     },
-    '/VolumeDriver.List': {
+  };
+}
+
+function createMountEndpoints(service: VolumeService): Readonly<Record<string, Endpoint>> {
+  return {
+    '/VolumeDriver.Mount': {
+      timeoutMs: slowMs,
+      async answer(ctx, body) {
+        const request = parseBody(body);
+        return { Mountpoint: await service.mount(ctx, readName(request), readMountId(request)), Err: '' };
+      },
+    },
+    '/VolumeDriver.Unmount': {
       timeoutMs: quickMs,
-      answer: () => ({ Volumes: service.list().map(toListed), Err: '' }),
+      answer(ctx, body) {
+        const request = parseBody(body);
+        return tolerateAbsence(service.unmount(ctx, readName(request), readMountId(request)));
+      },
     },
   };
-  return new Map(Object.entries(table));
+}
+
+/** The nine calls of the protocol, by path. */
+export function createEndpoints(service: VolumeService): ReadonlyMap<string, Endpoint> {
+  return new Map(
+    Object.entries({
+      ...createGeneralEndpoints(service),
+      ...createVolumeEndpoints(service),
+      ...createMountEndpoints(service),
+    }),
+  );
 }

@@ -1,0 +1,255 @@
+import { isIP } from 'node:net';
+import { z } from 'zod';
+import { AppError } from './errors.js';
+import { parseDuration } from './lib/duration.js';
+import { quote } from './lib/quote.js';
+import { formatSize, parseSize, sizeSyntax } from './lib/size.js';
+import { logLevels } from './log.js';
+
+/**
+ * What a volume's size may be: the smallest that each file system's mkfs accepts (ext4: room for a journal), and
+ * the largest. A multiple of 4096, as target, initiator and loop device then agree on the last block.
+ */
+export const sizeLimits = {
+  multipleBytes: 4096,
+  minBytes: { ext4: 16 * 1024 ** 2, xfs: 300 * 1024 ** 2, btrfs: 128 * 1024 ** 2 },
+  maxBytes: 64 * 1024 ** 4,
+} as const;
+/** A pool is a directory: no slash, no leading dot. */
+export const poolPattern = /^[a-z0-9][a-z0-9_.-]{0,62}$/;
+
+/** A string that `read` turns into T; what it throws becomes the setting's error. */
+function text<T>(read: (value: string) => T) {
+  return z.string().transform((value, context): T => {
+    try {
+      return read(value);
+    } catch (reason) {
+      context.addIssue({ code: 'custom', message: AppError.from(reason).message, input: value });
+      return z.NEVER;
+    }
+  });
+}
+
+function refuse(value: string, allowed: string): AppError {
+  return new AppError('invalid_argument', `${quote(value)} is not allowed: give ${allowed}`);
+}
+
+function matching(pattern: RegExp, allowed: string) {
+  return text((value) => {
+    if (!pattern.test(value)) throw refuse(value, allowed);
+    return value;
+  });
+}
+
+function wholeNumber(min: number, max: number) {
+  return text((value) => {
+    const number = /^\d{1,10}$/.test(value) ? Number(value) : NaN;
+    if (number >= min && number <= max) return number;
+    throw refuse(value, `a whole number from ${String(min)} to ${String(max)}`);
+  });
+}
+
+function duration(shortest: string, longest: string) {
+  const [minMs, maxMs] = [parseDuration(shortest) ?? 0, parseDuration(longest) ?? 0];
+  return text((value) => {
+    const ms = parseDuration(value);
+    if (ms !== undefined && ms >= minMs && ms <= maxMs) return ms;
+    throw refuse(value, `a duration from ${shortest} to ${longest}, with its unit: ms, s, m, h or d`);
+  });
+}
+
+/** A file the plugin sees: it is given the host's /var/lib (and /run, for the socket), nothing else. */
+function hostPath(root: string) {
+  return (value: string): string => {
+    const path = value.replace(/^\/var\/run\//, '/run/');
+    const inside = path.startsWith(`${root}/`) && !path.endsWith('/') && !path.includes('//');
+    if (inside && !path.split('/').some((part) => part === '.' || part === '..')) return path;
+    throw refuse(value, `a path of the host below ${root}: the plugin sees no other directory`);
+  };
+}
+
+function endpoint(value: string): string {
+  const url = URL.canParse(value) ? new URL(value) : undefined;
+  const extra = url ? `${url.username}${url.password}${url.search}${url.hash}${url.pathname.slice(1)}` : '';
+  if (url && extra === '' && /^https?:$/.test(url.protocol)) return `${url.protocol}//${url.host}`;
+  throw refuse(value, 'URLs like https://10.0.0.1:2379, separated by commas; user and password are settings');
+}
+
+function targetPorts(value: string) {
+  const match = /^(\d{1,5})-(\d{1,5})$/.exec(value);
+  const [first, last] = [Number(match?.[1]), Number(match?.[2])];
+  if (first >= 1024 && first <= last && last <= 65_535) return { first, last };
+  throw refuse(value, 'FIRST-LAST, two ports from 1024 to 65535');
+}
+
+function labels(value: string): Readonly<Record<string, string>> {
+  const pairs = value === '' ? [] : value.split(',').map((pair) => pair.trim());
+  const entries = pairs.map((pair): [string, string] => {
+    const match = /^([a-zA-Z0-9][a-zA-Z0-9_./-]{0,62})=([a-zA-Z0-9_.:/-]{0,128})$/.exec(pair);
+    if (match) return [match[1] ?? '', match[2] ?? ''];
+    throw refuse(pair, 'KEY=VALUE pairs of letters, digits, "_", ".", "/" and "-", separated by commas');
+  });
+  const record = Object.fromEntries(entries);
+  if (Object.keys(record).length === entries.length) return record;
+  throw refuse(value, 'each label once');
+}
+
+function address(value: string): string {
+  if (isIP(value) !== 0 && value !== '0.0.0.0' && value !== '::') return value;
+  throw refuse(value, 'the one IP address of this host that the other hosts reach');
+}
+
+function size(value: string): number {
+  const bytes = parseSize(value, sizeLimits.multipleBytes);
+  if (bytes === undefined) throw refuse(value, sizeSyntax);
+  if (bytes <= sizeLimits.maxBytes) return bytes;
+  throw refuse(value, `at most ${formatSize(sizeLimits.maxBytes)}`);
+}
+
+/** One row per setting. config.json and README.md repeat names, defaults and descriptions; a test compares. */
+export const settings = {
+  LOG_LEVEL: ['info', 'How much is logged: debug, info, warn, error, fatal or silent'],
+  NODE_ID: ['', "This host's name in the cluster; empty: the ID of its Docker engine"],
+  DOCKER_SOCKET: ['/run/docker.sock', "The engine's socket, a path of the host below /run"],
+  ETCD_ENDPOINTS: ['', 'URLs of an etcd of yours, separated by commas; empty: the plugin runs its own'],
+  ETCD_CA_FILE: ['', 'Certificate authority of that etcd, a path of the host below /var/lib'],
+  ETCD_CERT_FILE: ['', 'Client certificate for that etcd, a path of the host below /var/lib'],
+  ETCD_KEY_FILE: ['', 'Key of the client certificate, a path of the host below /var/lib'],
+  ETCD_USER: ['', 'User name for that etcd'],
+  ETCD_PASSWORD_FILE: ['', 'File that holds the password of ETCD_USER, a path of the host below /var/lib'],
+  ETCD_PORT: ['23790', "Client port of the plugin's own etcd, on loopback; its peer port is one higher"],
+  TARGET_ADDRESS: ['127.0.0.1', "Address on which this host's volumes are served"],
+  TARGET_PORTS: ['13260-14259', 'Ports for the volumes, one each'],
+  DEFAULT_SIZE: ['10G', 'Size of a volume created without the option size'],
+  DEFAULT_FS: ['ext4', 'File system of a volume created without the option fs: ext4, xfs or btrfs'],
+  DEFAULT_POOL: ['default', 'Pool of a volume created without the option pool'],
+  MOUNT_TIMEOUT: ['25s', 'How long a mount may take before it fails with the reason, 1s to 110s'],
+  DRAIN_TIMEOUT: ['90s', 'How long targets and initiators serve on at shutdown, 1s to 1h'],
+  EVENTS_MAX_COUNT: ['10000', 'How many Docker events of this host are kept'],
+  EVENTS_MAX_AGE: ['7d', 'How long Docker events are kept, 1m to 365d'],
+  EVENTS_NOISE: ['false', 'Keep the events of exec and of health probes too: true or false'],
+  NODE_LABELS: ['', 'Labels of this host, KEY=VALUE separated by commas'],
+} as const satisfies Record<string, readonly [fallback: string, description: string]>;
+export type SettingName = keyof typeof settings;
+
+const varLib = hostPath('/var/lib');
+const file = text((value) => (value === '' ? undefined : varLib(value)));
+
+const schema = z
+  .object({
+    LOG_LEVEL: z.enum(logLevels),
+    NODE_ID: matching(/^([a-zA-Z0-9][a-zA-Z0-9_.:-]{0,127})?$/, 'letters, digits, "_", ".", ":" and "-"'),
+    DOCKER_SOCKET: text(hostPath('/run')),
+    ETCD_ENDPOINTS: text((value) =>
+      value === '' ? [] : value.split(',').map((url) => endpoint(url.trim())),
+    ),
+    ETCD_CA_FILE: file,
+    ETCD_CERT_FILE: file,
+    ETCD_KEY_FILE: file,
+    ETCD_USER: text((value) => (value === '' ? undefined : value)),
+    ETCD_PASSWORD_FILE: file,
+    ETCD_PORT: wholeNumber(1024, 65_534),
+    TARGET_ADDRESS: text(address),
+    TARGET_PORTS: text(targetPorts),
+    DEFAULT_SIZE: text(size),
+    DEFAULT_FS: z.enum(['ext4', 'xfs', 'btrfs']),
+    DEFAULT_POOL: matching(
+      poolPattern,
+      'lower case letters, digits, "_", "." and "-", the first a letter or a digit',
+    ),
+    MOUNT_TIMEOUT: duration('1s', '110s'),
+    DRAIN_TIMEOUT: duration('1s', '1h'),
+    EVENTS_MAX_COUNT: wholeNumber(1, 1_000_000),
+    EVENTS_MAX_AGE: duration('1m', '365d'),
+    EVENTS_NOISE: z.stringbool({ truthy: ['true', '1'], falsy: ['false', '0'] }),
+    NODE_LABELS: text(labels),
+  } satisfies Record<SettingName, z.ZodType<unknown, string>>)
+  .superRefine((values, context) => {
+    const complain = (path: SettingName, message: string, wrong: boolean): void => {
+      if (wrong) context.addIssue({ code: 'custom', path: [path], message });
+    };
+    const secure = values.ETCD_ENDPOINTS.filter((url) => url.startsWith('https:')).length;
+    const least = sizeLimits.minBytes[values.DEFAULT_FS];
+    const { first, last } = values.TARGET_PORTS;
+    const alone = values.ETCD_ENDPOINTS.length === 0;
+    const etcdMeets = alone && values.ETCD_PORT >= first - 1 && values.ETCD_PORT <= last;
+    complain(
+      'ETCD_ENDPOINTS',
+      'must be all http or all https',
+      secure > 0 && secure < values.ETCD_ENDPOINTS.length,
+    );
+    complain(
+      'ETCD_CERT_FILE',
+      'needs ETCD_KEY_FILE, and the other way round',
+      !values.ETCD_CERT_FILE !== !values.ETCD_KEY_FILE,
+    );
+    complain(
+      'ETCD_USER',
+      'needs ETCD_PASSWORD_FILE, and the other way round',
+      !values.ETCD_USER !== !values.ETCD_PASSWORD_FILE,
+    );
+    complain('ETCD_PORT', 'it and the port above must lie outside TARGET_PORTS', etcdMeets);
+    complain(
+      'DEFAULT_SIZE',
+      `must be at least ${formatSize(least)} for ${values.DEFAULT_FS}`,
+      values.DEFAULT_SIZE < least,
+    );
+  });
+
+type Values = z.infer<typeof schema>;
+
+function shape(values: Values) {
+  return Object.freeze({
+    logLevel: values.LOG_LEVEL,
+    /** Empty: the engine's ID. */
+    nodeId: values.NODE_ID,
+    /** A path of the host, like all files here: a managed plugin finds it below its own mounts. */
+    dockerSocket: values.DOCKER_SOCKET,
+    etcd: Object.freeze({
+      /** None: the plugin runs its own. */
+      endpoints: Object.freeze(values.ETCD_ENDPOINTS),
+      caFile: values.ETCD_CA_FILE,
+      certFile: values.ETCD_CERT_FILE,
+      keyFile: values.ETCD_KEY_FILE,
+      user: values.ETCD_USER,
+      passwordFile: values.ETCD_PASSWORD_FILE,
+      /** Client port of our own etcd; its peer port is one higher. */
+      port: values.ETCD_PORT,
+    }),
+    targetAddress: values.TARGET_ADDRESS,
+    targetPorts: Object.freeze(values.TARGET_PORTS),
+    defaults: Object.freeze({
+      sizeBytes: values.DEFAULT_SIZE,
+      fs: values.DEFAULT_FS,
+      pool: values.DEFAULT_POOL,
+    }),
+    mountTimeoutMs: values.MOUNT_TIMEOUT,
+    drainTimeoutMs: values.DRAIN_TIMEOUT,
+    events: Object.freeze({
+      maxCount: values.EVENTS_MAX_COUNT,
+      maxAgeMs: values.EVENTS_MAX_AGE,
+      noise: values.EVENTS_NOISE,
+    }),
+    nodeLabels: Object.freeze(values.NODE_LABELS),
+  });
+}
+export type Config = ReturnType<typeof shape>;
+
+/**
+ * Reads all settings; an empty value means the default, as `docker plugin set NAME=` leaves one behind.
+ * @throws AppError `invalid_argument` that names every wrong setting at once.
+ */
+export function parseConfig(env: Readonly<Record<string, string | undefined>>): Config {
+  const raw = Object.fromEntries(
+    Object.entries(settings).map(([name, [fallback]]) => {
+      const given = env[name]?.trim() ?? '';
+      return [name, given === '' ? fallback : given];
+    }),
+  );
+  const parsed = schema.safeParse(raw);
+  if (parsed.success) return shape(parsed.data);
+  throw new AppError(
+    'invalid_argument',
+    `the settings are wrong (change them with "docker plugin set"):\n${z.prettifyError(parsed.error)}`,
+  );
+}
