@@ -20,10 +20,10 @@ import { createUserspaceInitiator } from './dataplane/initiator.js';
 import { pruneMounts } from './dataplane/prune-mounts.js';
 import { createRoleContainers, type RoleContainers } from './dataplane/role-container.js';
 import { createTargets } from './dataplane/target.js';
-import { createEngine } from './docker/engine.js';
+import { createEngine, type Engine } from './docker/engine.js';
 import type { Log } from './log.js';
 import { loadNodeIdentity } from './node-identity.js';
-import { connectState } from './shared-state.js';
+import { connectState, type SharedState } from './shared-state.js';
 import { keys } from './state/keys.js';
 import { openReplica } from './state/replica.js';
 import { untilDone } from './lib/until-done.js';
@@ -87,30 +87,41 @@ async function start(ctx: Ctx, config: Config, around: Surroundings, service: St
     log: ctx.log,
   });
   const records = new VolumeRecords(shared.state, replica);
-  const volumes = await buildVolumes(ctx, config, { ...dataPlane, records, node: identity.node });
-  service.ready(volumes);
-  const background = startBackground(ctx, {
-    config,
+  const volumes = await buildVolumes(ctx, config, {
+    ...dataPlane,
+    records,
+    node: identity.node,
     engine,
-    image,
-    identity,
-    replica,
-    volumes,
-    paths,
-    shared,
   });
+  service.ready(volumes);
+  const parts = { config, engine, image, identity, replica, volumes, paths, shared };
+  const background = startBackground(ctx, parts);
+  ctx.log.info({ node: identity.node, cluster: identity.cluster }, 'started');
+  return { background, admin: await openAdmin(ctx, { background, volumes, paths, shared }) };
+}
+
+interface AdminParts {
+  readonly background: Background;
+  readonly volumes: LocalVolumeService;
+  readonly paths: HostPaths;
+  readonly shared: SharedState;
+}
+
+/** Volumes work without it, so a socket that cannot be had does not undo the start. */
+async function openAdmin(ctx: Ctx, { background, volumes, paths, shared }: AdminParts): Promise<AdminServer> {
   const admin = createAdminServer({
     health: () => background.health(),
     records: async (prefix) => (await shared.state.range(ctx, prefix === '' ? keys.root : prefix)).entries,
     volumes: () => volumes.list(),
     log: ctx.log,
   });
-  await admin.listen(paths.view(path.join(paths.run, 'admin.sock')));
+  await admin.listen(paths.view(path.join(paths.run, 'admin.sock'))).catch((err: unknown) => {
+    ctx.log.error({ err }, 'the admin socket is not served');
+  });
   void pruneMounts(ctx, paths.view('/var/lib'), paths.view(paths.state)).catch((err: unknown) => {
     ctx.log.warn({ err }, 'mounts of others could not be dropped');
   });
-  ctx.log.info({ node: identity.node, cluster: identity.cluster }, 'started');
-  return { background, admin };
+  return admin;
 }
 
 interface VolumeParts {
@@ -120,6 +131,7 @@ interface VolumeParts {
   readonly cluster: string;
   readonly records: VolumeRecords;
   readonly node: string;
+  readonly engine: Engine;
 }
 
 async function buildVolumes(ctx: Ctx, config: Config, parts: VolumeParts): Promise<LocalVolumeService> {
@@ -136,6 +148,7 @@ async function buildVolumes(ctx: Ctx, config: Config, parts: VolumeParts): Promi
     defaults: config.defaults,
     targetAddress: config.targetAddress,
     mountTimeoutMs: config.mountTimeoutMs,
+    usersOf: (caller: Ctx, volume: string) => parts.engine.volumeUsers(caller, volume),
     background: ctx,
   };
   return new LocalVolumeService({ ...deps, converger: new Converger(deps) });

@@ -14,7 +14,8 @@ export interface Engine {
   ensureContainer(ctx: Ctx, spec: ContainerSpec): Promise<void>;
   /** Stops it with SIGTERM, waits up to graceSeconds, then removes it. Absent is success. */
   removeContainer(ctx: Ctx, name: string, graceSeconds: number): Promise<void>;
-  listContainers(ctx: Ctx, labels: Readonly<Record<string, string>>): Promise<ContainerSummary[]>;
+  /** Names of the containers that have this volume mounted now: running, paused or restarting. */
+  volumeUsers(ctx: Ctx, volume: string): Promise<string[]>;
 }
 
 export interface EngineInfo {
@@ -52,14 +53,6 @@ export interface ContainerSpec {
   readonly stopTimeoutSeconds: number;
 }
 
-export interface ContainerSummary {
-  readonly id: string;
-  readonly name: string;
-  readonly image: string;
-  readonly state: string;
-  readonly labels: Readonly<Record<string, string>>;
-}
-
 /** Bounds one call: a socket that accepts and does not answer is how a starting engine looks. */
 const CALL_TIMEOUT_MS = 20_000;
 const IMPORT_TIMEOUT_MS = 180_000;
@@ -91,19 +84,13 @@ export function createEngine(socketPath: string): Engine {
         (abortSignal) => removeContainer(docker, { name, graceSeconds, abortSignal }),
         graceSeconds * 1000 + CALL_TIMEOUT_MS,
       ),
-    listContainers: (ctx, labels) =>
-      call(ctx, 'list containers', async (abortSignal) => {
-        const filters = {
-          label: Object.entries(labels).map(([key, value]) => (value ? `${key}=${value}` : key)),
-        };
+    volumeUsers: (ctx, volume) =>
+      call(ctx, `list the containers of volume ${volume}`, async (abortSignal) => {
+        const filters = { volume: [volume], status: ['running', 'paused', 'restarting'] };
         const found = await docker.listContainers({ all: true, filters, abortSignal });
-        return found.map((container) => ({
-          id: container.Id,
-          name: (container.Names[0] ?? '').replace(/^\//, ''),
-          image: container.Image,
-          state: container.State,
-          labels: container.Labels,
-        }));
+        // The engine's filter takes a name for a prefix too.
+        const users = found.filter((container) => container.Mounts.some((mount) => mount.Name === volume));
+        return users.map((container) => (container.Names[0] ?? container.Id).replace(/^\//, ''));
       }),
   };
 }

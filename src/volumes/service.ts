@@ -20,7 +20,6 @@ import type { ConvergeDeps, Converger } from './converge.js';
 import { describeDifference, parseOptions, type OptionDefaults, type VolumeSpec } from './options.js';
 import { newTargetRecord, newVolumeRecord } from './volume.js';
 import { parseVolumeName } from './volume-name.js';
-import { inUse } from './volume-records.js';
 import type { VolumeService, VolumeView } from './volume-service.js';
 import { viewVolume } from './volume-view.js';
 
@@ -29,6 +28,8 @@ export interface ServiceDeps extends ConvergeDeps {
   readonly defaults: OptionDefaults;
   readonly targetAddress: string;
   readonly mountTimeoutMs: number;
+  /** Containers that have the volume mounted now, by the engine's word. @throws `unavailable` */
+  readonly usersOf: (ctx: Ctx, volume: string) => Promise<string[]>;
   /** For work that goes on after its call has been answered. */
   readonly background: Ctx;
 }
@@ -38,10 +39,14 @@ const CREATE_MS = 60_000;
 const REMOVE_MS = 50_000;
 const UNMOUNT_MS = 50_000;
 const ROLLBACK_MS = 8000;
+/** Between a mount's answer and the start of its container the engine's list does not show it yet. */
+const QUIET_MS = 60_000;
 
 export class LocalVolumeService implements VolumeService {
   readonly #deps: ServiceDeps;
   readonly #locks = new KeyedMutex();
+  /** Volume name -> when it was last mounted or unmounted, by the monotonic clock. */
+  readonly #lastCall = new Map<string, number>();
   /** Volume name -> why its last convergence failed. */
   readonly #problems = new Map<string, string>();
 
@@ -69,7 +74,7 @@ export class LocalVolumeService implements VolumeService {
     await this.#locks.run(name, ctx.signal, async () => {
       const volume = records.volume(name) ?? (await records.fetch(ctx, name));
       if (!volume) return;
-      if (counts.total(volume.id) > 0) throw inUse(name, node);
+      if (counts.total(volume.id) > 0) await this.#dropStaleCounts(ctx, volume);
       // A leftover of a detach that could not finish is finished first: it is ours, and nobody counts on it.
       if (records.attachment(volume.id)?.node === node) await this.#converge(ctx, name);
       await records.markRemoving(ctx, name);
@@ -85,6 +90,7 @@ export class LocalVolumeService implements VolumeService {
     return this.#locks.run(name, ctx.signal, async () => {
       const volume = records.volume(name) ?? (await records.fetch(ctx, name));
       if (!volume) throw new AppError('not_found', `volume ${name} does not exist`);
+      this.#lastCall.set(name, performance.now());
       await counts.add(volume.id, mountId);
       try {
         await this.#converge(ctx, name);
@@ -132,6 +138,19 @@ export class LocalVolumeService implements VolumeService {
     return this.#deps.records.volumes().map((volume) => this.#view(volume));
   }
 
+  /**
+   * A mount whose answer never reached the engine (this process was killed, the engine was) is counted here and
+   * nowhere else. The engine's own list of containers settles it.
+   */
+  async #dropStaleCounts(ctx: Ctx, volume: VolumeRecord): Promise<void> {
+    const users = await this.#deps.usersOf(ctx, volume.name);
+    if (users.length > 0) {
+      throw new AppError('in_use', `volume ${volume.name} is in use by ${users.join(', ')}: stop it first`);
+    }
+    ctx.log.warn({ volume: volume.name }, 'mounts that no container holds any more: forgotten');
+    await this.#deps.counts.clear(volume.id);
+  }
+
   /** One pass of the timer over all that this host has to do with; a failure is kept in the volume's Status. */
   async reconcile(ctx: Ctx): Promise<void> {
     const { records, counts, node } = this.#deps;
@@ -140,11 +159,21 @@ export class LocalVolumeService implements VolumeService {
       if (ctx.signal.aborted || !(ours || counts.total(id) > 0)) continue;
       const limited = withDeadline(ctx, this.#deps.mountTimeoutMs);
       await this.#locks
-        .run(name, limited.signal, () => this.#converge(limited, name))
+        .run(name, limited.signal, () => this.#reconcileOne(limited, name))
         .catch((err: unknown) => {
           ctx.log.debug({ volume: name, err }, 'volume not settled yet');
         });
     }
+  }
+
+  async #reconcileOne(ctx: Ctx, name: string): Promise<void> {
+    const volume = this.#deps.records.volume(name);
+    if (!volume) return;
+    const quietMs = performance.now() - (this.#lastCall.get(name) ?? 0);
+    if (this.#deps.counts.total(volume.id) > 0 && quietMs > QUIET_MS) {
+      await this.#dropStaleCounts(ctx, volume).catch(() => undefined);
+    }
+    await this.#converge(ctx, name);
   }
 
   /** Answers whether the record is new. The name is the key: of several creates at once one makes it. */
