@@ -105,8 +105,11 @@ function createHandler(deps: RouterDeps, guard: GetGuard, path: string, endpoint
     response.once('close', () => {
       if (!response.writableEnded) controller.abort(new AppError('canceled', 'the client went away'));
     });
+    // The router is loaded behind the socket: the client may have left while its call waited for that.
+    if (request.socket.destroyed) controller.abort(new AppError('canceled', 'the client went away'));
     const ctx: Ctx = { log, signal: controller.signal, requestId };
     try {
+      if (ctx.signal.aborted) throw AppError.from(ctx.signal.reason, 'canceled');
       const body = bodyOf(request);
       if (path === getPath && guard.isRetry(body)) {
         throw new AppError('unavailable', 'a repeated Get came without its body');
