@@ -149,6 +149,7 @@ async function buildVolumes(ctx: Ctx, config: Config, parts: VolumeParts): Promi
     targetAddress: config.targetAddress,
     mountTimeoutMs: config.mountTimeoutMs,
     usersOf: (caller: Ctx, volume: string) => parts.engine.volumeUsers(caller, volume),
+    engineAnswers: (caller: Ctx) => parts.engine.answers(caller),
     background: ctx,
   };
   return new LocalVolumeService({ ...deps, converger: new Converger(deps) });

@@ -30,6 +30,7 @@ export interface Background {
 }
 
 const RECONCILE_MS = 15_000;
+const YIELD_MS = 2000;
 const HEAL_TIMEOUT_MS = 60_000;
 /**
  * After the engine's start its containers with a restart policy mount their volumes one after the other, before
@@ -60,6 +61,7 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
   }
 
   const loop = run(ctx, deps, heal);
+  const yielding = setInterval(() => void deps.volumes.yieldDevices(ctx), YIELD_MS).unref();
   return {
     health: () => ({
       node: identity.node,
@@ -69,6 +71,7 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
       recordsComplete: replica.complete,
     }),
     async close() {
+      clearInterval(yielding);
       await loop.catch(() => undefined);
       await replica.close();
       await shared.state.close();

@@ -13,7 +13,7 @@ import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { Ctx } from '../context.js';
 import type { ContainerSpec, Engine } from '../docker/engine.js';
-import { AppError, hasCode } from '../errors.js';
+import { AppError } from '../errors.js';
 import { writeFileAtomic } from '../lib/atomic-file.js';
 import { sleep } from '../lib/sleep.js';
 import type { HostPaths } from './host-paths.js';
@@ -50,7 +50,7 @@ export interface RoleContainers {
 const POLL_MS = 10;
 /** How long a role may say "error" before the wait for it ends: it tries again by itself meanwhile. */
 const ERROR_PATIENCE_MS = 1500;
-const ENGINE_RETRY_MS = 500;
+const ENGINE_RETRY_MS = 100;
 
 export function generationOf(spec: RoleSpec): string {
   return createHash('sha256').update(JSON.stringify(spec)).digest('hex').slice(0, 16);
@@ -112,16 +112,17 @@ async function startContainer(
   spec: ContainerSpec,
   socketPath: string,
 ): Promise<void> {
-  for (;;) {
-    try {
-      await engine.ensureContainer(ctx, spec);
-      return;
-    } catch (reason) {
-      if (!hasCode(reason, 'unavailable') || ctx.signal.aborted) throw reason;
-      if (await askRole(ctx, socketPath, 'status')) return;
-      await sleep(ENGINE_RETRY_MS, ctx.signal);
+  while (!(await engine.answers(ctx))) {
+    if (await askRole(ctx, socketPath, 'status')) return;
+    await sleep(ENGINE_RETRY_MS, ctx.signal);
+    if (ctx.signal.aborted) {
+      throw new AppError(
+        'unavailable',
+        `${spec.name} does not run, and the Docker engine does not answer to start it`,
+      );
     }
   }
+  await engine.ensureContainer(ctx, spec);
 }
 
 async function waitReady(

@@ -5,7 +5,9 @@ import { AppError } from '../errors.js';
 
 /** What the product needs of the Docker engine; the only importer of dockerode. */
 export interface Engine {
-  /** @throws `unavailable` while the engine does not serve its API, e.g. while it starts. */
+  /** Whether the API is served now. While the engine starts or stops its socket is gone, or takes no answer. */
+  answers(ctx: Ctx): Promise<boolean>;
+  /** @throws `unavailable` while the API is not served. */
   info(ctx: Ctx): Promise<EngineInfo>;
   hasImage(ctx: Ctx, reference: string): Promise<boolean>;
   /** Imports a root file system (tar, may be gzipped) as an image; needs no registry. */
@@ -55,11 +57,17 @@ export interface ContainerSpec {
 
 /** Bounds one call: a socket that accepts and does not answer is how a starting engine looks. */
 const CALL_TIMEOUT_MS = 20_000;
+const PING_TIMEOUT_MS = 1000;
 const IMPORT_TIMEOUT_MS = 180_000;
 
 export function createEngine(socketPath: string): Engine {
   const docker = new Docker({ socketPath });
   return {
+    answers: (ctx) =>
+      call(ctx, 'ping the engine', (signal) => unlessAborted(docker.ping(), signal), PING_TIMEOUT_MS).then(
+        () => true,
+        () => false,
+      ),
     info: (ctx) => call(ctx, 'ask the engine about itself', (abortSignal) => readInfo(docker, abortSignal)),
     hasImage: (ctx, reference) =>
       call(ctx, `inspect image ${reference}`, async (abortSignal) =>

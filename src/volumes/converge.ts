@@ -28,6 +28,7 @@ export interface ConvergeDeps {
   readonly fileSystems: FileSystems;
   readonly paths: HostPaths;
   readonly ports: PortRange;
+  readonly engineAnswers: (ctx: Ctx) => Promise<boolean>;
 }
 
 interface Situation {
@@ -97,6 +98,17 @@ export class Converger {
     );
   }
 
+  /**
+   * Gives up our own mount of a device whose initiator was asked to stop, so that it ends with its last
+   * container: after an engine that was killed nobody else sends the unmount.
+   */
+  async yieldDevice(ctx: Ctx, name: string): Promise<void> {
+    const situation = await this.#look(ctx, name);
+    if (!situation?.observed.initiator.draining || !situation.observed.mount) return;
+    ctx.log.info({ volume: name }, 'the initiator is stopping: file system unmounted');
+    await this.#executors.unmountFileSystem(ctx, situation);
+  }
+
   #wanted(name: string): Wanted | null {
     const { records, counts, node } = this.#deps;
     const volume = records.volume(name);
@@ -111,14 +123,16 @@ export class Converger {
   }
 
   async #look(ctx: Ctx, name: string): Promise<Situation | null> {
-    const { targets, initiator, fileSystems, paths } = this.#deps;
+    const { targets, initiator, fileSystems, paths, engineAnswers } = this.#deps;
     const wanted = this.#wanted(name);
     if (!wanted) return null;
     const { volume, attachment } = wanted;
-    const [target, initiatorNow, mount] = await Promise.all([
+    const [target, initiatorNow, mount, engine] = await Promise.all([
       targets.observe(ctx, volume.pool, volume.id),
       initiator.observe(ctx, volume.id),
       fileSystems.observe(paths.mountpoint(volume.id)),
+      // Going up asks for the engine only where a container has to be made.
+      wanted.mounted || engineAnswers(ctx),
     ]);
     const device = initiatorNow.status?.device ?? null;
     const usable =
@@ -130,7 +144,12 @@ export class Converger {
       observed: {
         backing: target.backingBytes !== null,
         target: { present: target.present, serving },
-        initiator: { present: initiatorNow.present, usable },
+        initiator: {
+          present: initiatorNow.present,
+          usable,
+          draining: initiatorNow.status?.state === 'draining',
+        },
+        engine,
         mount: mount && judgeMount(mount, device, volume),
       },
     };

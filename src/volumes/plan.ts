@@ -8,6 +8,8 @@
  *   after them. Nothing is remembered between two plans, so a plugin killed anywhere goes on from what it finds.
  * - Going up: data file, target, attachment, admission, device, file system, mount. Going down: the reverse.
  *   A host gives its attachment back only when its device is gone and the target admits nobody.
+ * - While the engine stops or starts, going down ends at the file system: the device, its container and the
+ *   attachment stay, because after the start the engine mounts again before anybody could make them anew.
  * - Data files are made only for a volume that was never ready: a ready volume whose file is missing has lost
  *   its data, and an empty file in its place would hide that.
  */
@@ -28,7 +30,10 @@ export interface Observed {
   /** Serving: ready, and admitting exactly who the records say. */
   readonly target: { readonly present: boolean; readonly serving: boolean };
   /** Usable: its device is up, with the account of the current epoch. */
-  readonly initiator: { readonly present: boolean; readonly usable: boolean };
+  /** Draining: the engine has asked it to stop, and it waits for the device's last user. */
+  readonly initiator: { readonly present: boolean; readonly usable: boolean; readonly draining: boolean };
+  /** Containers can be taken away: false while the engine starts or stops. */
+  readonly engine: boolean;
   /** current: on the device the initiator has now. */
   readonly mount: { readonly current: boolean; readonly readOnly: boolean } | null;
 }
@@ -63,7 +68,7 @@ export function plan(wanted: Wanted, observed: Observed): Step[] {
 
 function planUp({ node, volume, attachment }: Wanted, observed: Observed, hosting: boolean): Step[] {
   const { target, initiator, mount } = observed;
-  if (mount && isUseless(mount)) return ['unmountFileSystem'];
+  if (mount && (isUseless(mount) || initiator.draining)) return ['unmountFileSystem'];
   if (attachment?.node !== node) return ['claimAttachment'];
   if (hosting && !target.serving) return ['serveTarget'];
   if (!initiator.usable) return ['attachDevice'];

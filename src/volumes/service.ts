@@ -166,6 +166,18 @@ export class LocalVolumeService implements VolumeService {
     }
   }
 
+  /** Often: what an engine that is starting or stopping waits for. */
+  async yieldDevices(ctx: Ctx): Promise<void> {
+    const { records, counts, converger } = this.#deps;
+    const mounted = records.volumes().filter(({ id }) => counts.total(id) > 0);
+    await Promise.allSettled(
+      mounted.map(({ name }) => {
+        const limited = withDeadline(ctx, LOOKUP_MS);
+        return this.#locks.run(name, limited.signal, () => converger.yieldDevice(limited, name));
+      }),
+    );
+  }
+
   async #reconcileOne(ctx: Ctx, name: string): Promise<void> {
     const volume = this.#deps.records.volume(name);
     if (!volume) return;
