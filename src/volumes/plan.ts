@@ -68,7 +68,7 @@ export function plan(wanted: Wanted, observed: Observed): Step[] {
 
 function planUp({ node, volume, attachment }: Wanted, observed: Observed, hosting: boolean): Step[] {
   const { target, initiator, mount } = observed;
-  if (mount && (isUseless(mount) || initiator.draining)) return ['unmountFileSystem'];
+  if (mount && isUseless(mount, initiator)) return ['unmountFileSystem'];
   if (attachment?.node !== node) return ['claimAttachment'];
   if (hosting && !target.serving) return ['serveTarget'];
   if (!initiator.usable) return ['attachDevice'];
@@ -76,9 +76,9 @@ function planUp({ node, volume, attachment }: Wanted, observed: Observed, hostin
   return volume.formatted ? ['mountFileSystem'] : ['makeFileSystem', 'mountFileSystem'];
 }
 
-/** A mount on a dead or older device, or one the kernel made read-only, goes before a new one is made. */
-function isUseless(mount: NonNullable<Observed['mount']>): boolean {
-  return !mount.current || mount.readOnly;
+/** A mount on a dead, older or stopping device, or one the kernel made read-only, goes before a new one is made. */
+function isUseless(mount: NonNullable<Observed['mount']>, initiator: Observed['initiator']): boolean {
+  return !mount.current || mount.readOnly || initiator.draining;
 }
 
 function planDown({ node, attachment }: Wanted, observed: Observed, hosting: boolean): Step[] {
