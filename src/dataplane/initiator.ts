@@ -70,7 +70,9 @@ export function createUserspaceInitiator(options: UserspaceInitiatorOptions): In
       if (before.present && !current) {
         await roles.remove(ctx, initiatorName(spec.volumeId), options.drainSeconds);
       }
-      const status = await roles.ensure(ctx, wanted);
+      const status = await roles.ensure(ctx, wanted).catch((reason: unknown) => {
+        throw namedDevice(reason);
+      });
       if (typeof status.device === 'string') return status.device;
       throw new AppError('internal', `${initiatorName(spec.volumeId)} is ready without a device`);
     },
@@ -80,6 +82,16 @@ export function createUserspaceInitiator(options: UserspaceInitiatorOptions): In
       await roles.remove(ctx, initiatorName(volumeId), options.drainSeconds);
     },
   };
+}
+
+/** The engine's own words for a device that the host lacks tell nobody what to do. */
+function namedDevice(reason: unknown): AppError {
+  const failure = AppError.from(reason);
+  const device = /\/dev\/(fuse|loop-control)/.exec(failure.message);
+  if (!device) return failure;
+  const module = device[1] === 'fuse' ? 'fuse' : 'loop';
+  const text = `this host has no ${device[0]}, which volumes need: load the kernel module ${module} (modprobe ${module})`;
+  return new AppError('unavailable', text, { cause: reason });
 }
 
 /** An exclusive open of a block device fails while any file system on it is mounted, in whatever namespace. */

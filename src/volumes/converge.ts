@@ -12,8 +12,10 @@ import type { FileSystems, MountObservation } from '../dataplane/file-system.js'
 import { findFreePort, type PortRange } from '../dataplane/free-port.js';
 import type { HostPaths } from '../dataplane/host-paths.js';
 import type { Initiator, InitiatorSpec } from '../dataplane/initiator.js';
-import type { Targets, TargetSpec } from '../dataplane/target.js';
+import type { RoleObservation } from '../dataplane/role-container.js';
+import type { TargetObservation, Targets, TargetSpec } from '../dataplane/target.js';
 import { AppError, hasCode } from '../errors.js';
+import { sleep } from '../lib/sleep.js';
 import type { AttachmentRecord, TargetRecord, VolumeRecord } from '../state/records.js';
 import type { MountCounts } from './mount-counts.js';
 import { plan, type Observed, type Step, type Wanted } from './plan.js';
@@ -38,11 +40,27 @@ interface Situation {
   readonly device: string | null;
 }
 
+export interface ConvergeOptions {
+  /** Of the mounts that are counted, those that this call itself made. */
+  readonly newMounts?: number;
+  /** A user asked for the volume to go: the engine serves its API, so it is not on its way up or down. */
+  readonly insist?: boolean;
+}
+
 const MAX_ROUNDS = 20;
+/**
+ * A stopping engine signals all containers at once, goes on answering, and sends our unmounts; it lives at most
+ * as long as its slowest container may drain. An initiator that has been away for longer was taken away.
+ */
+const ABANDONED_MS = 150_000;
+/** So long an engine that stops may take from one container's signal to the next one's. */
+const SECOND_LOOK_MS = 40;
 const PORT_ATTEMPTS = 5;
 
 export class Converger {
   readonly #deps: ConvergeDeps;
+  /** Volume id -> when its initiator was first seen away, by the monotonic clock. */
+  readonly #awaySince = new Map<string, number>();
   readonly #executors: Readonly<Record<Step, (ctx: Ctx, situation: Situation) => Promise<void>>>;
 
   constructor(deps: ConvergeDeps) {
@@ -51,7 +69,7 @@ export class Converger {
     this.#executors = {
       createBacking: (_ctx, { wanted }) =>
         targets.createBacking({ ...wanted.volume, volumeId: wanted.volume.id }),
-      serveTarget: (ctx, { wanted }) => this.#serve(ctx, wanted),
+      serveTarget: (ctx, situation) => this.#serve(ctx, situation),
       markReady: (ctx, { wanted }) =>
         records.change(ctx, wanted.volume.name, (volume) =>
           volume.status === 'creating' ? { ...volume, status: 'ready' } : volume,
@@ -81,9 +99,9 @@ export class Converger {
   }
 
   /** @throws whatever a step throws; nothing is undone here, the next convergence goes on from what is there. */
-  async converge(ctx: Ctx, name: string): Promise<void> {
+  async converge(ctx: Ctx, name: string, options: ConvergeOptions = {}): Promise<void> {
     for (let round = 0; round < MAX_ROUNDS; round++) {
-      const situation = await this.#look(ctx, name);
+      const situation = await this.#look(ctx, name, options);
       const steps = situation ? plan(situation.wanted, situation.observed) : [];
       if (!situation || steps.length === 0) return;
       for (const step of steps) {
@@ -103,7 +121,7 @@ export class Converger {
    * container: after an engine that was killed nobody else sends the unmount.
    */
   async yieldDevice(ctx: Ctx, name: string): Promise<void> {
-    const situation = await this.#look(ctx, name);
+    const situation = await this.#look(ctx, name, {});
     if (!situation?.observed.initiator.draining || !situation.observed.mount) return;
     ctx.log.info({ volume: name }, 'the initiator is stopping: file system unmounted');
     await this.#executors.unmountFileSystem(ctx, situation);
@@ -122,22 +140,23 @@ export class Converger {
     };
   }
 
-  async #look(ctx: Ctx, name: string): Promise<Situation | null> {
-    const { targets, initiator, fileSystems, paths, engineAnswers } = this.#deps;
+  async #look(
+    ctx: Ctx,
+    name: string,
+    { newMounts = 0, insist = false }: ConvergeOptions,
+  ): Promise<Situation | null> {
+    const { targets, initiator, fileSystems, paths } = this.#deps;
     const wanted = this.#wanted(name);
     if (!wanted) return null;
-    const { volume, attachment } = wanted;
-    const [target, initiatorNow, mount, engine] = await Promise.all([
+    const { volume } = wanted;
+    const [target, initiatorNow, mount] = await Promise.all([
       targets.observe(ctx, volume.pool, volume.id),
       initiator.observe(ctx, volume.id),
       fileSystems.observe(paths.mountpoint(volume.id)),
-      // Going up asks for the engine only where a container has to be made.
-      wanted.mounted || engineAnswers(ctx),
     ]);
     const device = initiatorNow.status?.device ?? null;
-    const usable =
-      attachment !== null && wanted.target !== null && initiator.matches(initiatorSpec(wanted), initiatorNow);
-    const serving = wanted.target !== null && targets.matches(targetSpec(wanted, attachment), target);
+    this.#refuseBroken(volume, mount, newMounts);
+    const { usable, serving } = this.#judge(wanted, target, initiatorNow);
     return {
       wanted,
       device,
@@ -149,14 +168,52 @@ export class Converger {
           usable,
           draining: initiatorNow.status?.state === 'draining',
         },
-        engine,
+        detachable: !wanted.mounted && (await this.#detachable(ctx, volume.id, initiatorNow, insist)),
         mount: mount && judgeMount(mount, device, volume),
       },
     };
   }
 
+  #judge(wanted: Wanted, target: TargetObservation, initiator: RoleObservation) {
+    if (wanted.target === null) return { usable: false, serving: false };
+    const serving = this.#deps.targets.matches(targetSpec(wanted, wanted.attachment), target);
+    if (wanted.attachment === null) return { usable: false, serving };
+    return { usable: this.#deps.initiator.matches(initiatorSpec(wanted), initiator), serving };
+  }
+
+  /** Holders of a file system that the kernel made read-only keep it so: no new mount can cure it beside them. */
+  #refuseBroken(volume: VolumeRecord, mount: MountObservation | null, newMounts: number): void {
+    const readOnly = mount?.readOnly === true && !volume.mountOptions.includes('ro');
+    if (!readOnly || this.#deps.counts.total(volume.id) <= newMounts) return;
+    throw new AppError(
+      'unavailable',
+      `the file system of volume ${volume.name} went read-only after an I/O error (is its pool ${volume.pool} full?): ` +
+        'stop all containers that use it; the next start checks it and mounts it anew',
+    );
+  }
+
+  /** See ABANDONED_MS. Asked only when nothing here counts on the volume. */
+  async #detachable(
+    ctx: Ctx,
+    volumeId: string,
+    observed: RoleObservation,
+    insist: boolean,
+  ): Promise<boolean> {
+    const { initiator, engineAnswers } = this.#deps;
+    const serves = (now: RoleObservation) => now.status !== null && now.status.state !== 'draining';
+    if (!observed.present || insist) return engineAnswers(ctx);
+    if (serves(observed)) {
+      this.#awaySince.delete(volumeId);
+      await sleep(SECOND_LOOK_MS, ctx.signal);
+      return serves(await initiator.observe(ctx, volumeId)) && engineAnswers(ctx);
+    }
+    const since = this.#awaySince.get(volumeId) ?? performance.now();
+    this.#awaySince.set(volumeId, since);
+    return performance.now() - since > ABANDONED_MS && engineAnswers(ctx);
+  }
+
   /** Another process may take the port between our choice and tgtd's bind, or while the host was down. */
-  async #serve(ctx: Ctx, { volume, target }: Wanted): Promise<void> {
+  async #serve(ctx: Ctx, { wanted: { volume, target }, observed }: Situation): Promise<void> {
     const { records, targets, ports, node } = this.#deps;
     for (let attempt = 1; ; attempt++) {
       const wanted = known(this.#wanted(volume.name), 'volume');
@@ -164,7 +221,9 @@ export class Converger {
         await targets.ensure(ctx, targetSpec(wanted, wanted.attachment));
         return;
       } catch (reason) {
-        if (!hasCode(reason, 'conflict') || attempt === PORT_ATTEMPTS) throw reason;
+        // A session that is mounted knows the port it has; it goes on when the port is free again.
+        const movable = hasCode(reason, 'conflict') && !observed.mount && attempt < PORT_ATTEMPTS;
+        if (!movable) throw reason;
         const taken = new Set(records.targetsOn(node).map((record) => record.port));
         const port = await findFreePort(known(target, 'target').address, ports, taken);
         ctx.log.warn(

@@ -32,8 +32,8 @@ export interface Observed {
   /** Usable: its device is up, with the account of the current epoch. */
   /** Draining: the engine has asked it to stop, and it waits for the device's last user. */
   readonly initiator: { readonly present: boolean; readonly usable: boolean; readonly draining: boolean };
-  /** Containers can be taken away: false while the engine starts or stops. */
-  readonly engine: boolean;
+  /** The device may be taken away: false while the engine starts or stops, as far as anybody can tell. */
+  readonly detachable: boolean;
   /** current: on the device the initiator has now. */
   readonly mount: { readonly current: boolean; readonly readOnly: boolean } | null;
 }

@@ -16,7 +16,7 @@ import { DATA_DIRECTORY } from '../dataplane/file-system.js';
 import { AppError, hasCode } from '../errors.js';
 import { KeyedMutex } from '../lib/keyed-mutex.js';
 import type { VolumeRecord } from '../state/records.js';
-import type { ConvergeDeps, Converger } from './converge.js';
+import type { ConvergeDeps, ConvergeOptions, Converger } from './converge.js';
 import { describeDifference, parseOptions, type OptionDefaults, type VolumeSpec } from './options.js';
 import { newTargetRecord, newVolumeRecord } from './volume.js';
 import { parseVolumeName } from './volume-name.js';
@@ -76,7 +76,7 @@ export class LocalVolumeService implements VolumeService {
       if (!volume) return;
       if (counts.total(volume.id) > 0) await this.#dropStaleCounts(ctx, volume);
       // A leftover of a detach that could not finish is finished first: it is ours, and nobody counts on it.
-      if (records.attachment(volume.id)?.node === node) await this.#converge(ctx, name);
+      if (records.attachment(volume.id)?.node === node) await this.#converge(ctx, name, { insist: true });
       await records.markRemoving(ctx, name);
       await this.#converge(ctx, name);
     });
@@ -93,7 +93,7 @@ export class LocalVolumeService implements VolumeService {
       this.#lastCall.set(name, performance.now());
       await counts.add(volume.id, mountId);
       try {
-        await this.#converge(ctx, name);
+        await this.#converge(ctx, name, { newMounts: 1 });
         ctx.signal.throwIfAborted();
       } catch (reason) {
         await counts.drop(volume.id, mountId);
@@ -205,9 +205,9 @@ export class LocalVolumeService implements VolumeService {
     throw new AppError('conflict', `volume ${name} is being removed: try again in a moment`);
   }
 
-  async #converge(ctx: Ctx, name: string): Promise<void> {
+  async #converge(ctx: Ctx, name: string, options: ConvergeOptions = {}): Promise<void> {
     try {
-      await this.#deps.converger.converge(ctx, name);
+      await this.#deps.converger.converge(ctx, name, options);
       this.#problems.delete(name);
     } catch (reason) {
       const failure = AppError.from(reason);
