@@ -84,9 +84,11 @@ function isUseless(mount: NonNullable<Observed['mount']>, initiator: Observed['i
 function planDown({ node, attachment }: Wanted, observed: Observed, hosting: boolean): Step[] {
   const { target, initiator, mount } = observed;
   if (mount) return ['unmountFileSystem'];
-  if (initiator.present) return ['detachDevice'];
-  if (attachment?.node === node)
+  if (attachment?.node === node || initiator.present) {
+    if (!observed.detachable) return [];
+    if (initiator.present) return ['detachDevice'];
     return hosting ? ['closeTarget', 'releaseAttachment'] : ['releaseAttachment'];
+  }
   return hosting && !target.serving ? ['serveTarget'] : [];
 }
 
