@@ -100,13 +100,27 @@ function refuse(option: OptionName, value: string, allowed: string): AppError {
   );
 }
 
-function refuseName(name: string): AppError {
+function refuseName(name: string, value: string): AppError {
   const near = otherNames.get(name.toLowerCase()) ?? nearest(name, names);
   const hint = near === undefined ? '' : ` (did you mean ${near}?)`;
   return new AppError(
     'invalid_argument',
-    `there is no option ${quote(name)}${hint}; allowed: ${names.join(', ')}. "-o help" explains them`,
+    `there is no option ${quote(name)} (given as ${quote(`${name}=${value}`)})${hint}; allowed: ${names.join(', ')}. "-o help" explains them`,
   );
+}
+
+/** A list's own refusal names the item; the user knows the whole that was given. */
+function parseList(
+  parse: (fs: FileSystem, text: string) => string[],
+  fs: FileSystem,
+  text: string,
+): string[] {
+  try {
+    return parse(fs, text);
+  } catch (reason) {
+    const { code, message } = AppError.from(reason);
+    throw new AppError(code, `${message} (given: ${quote(text, 200)})`, { cause: reason });
+  }
 }
 
 function readSize(value: string | undefined, fs: FileSystem, fallbackBytes: number): number {
@@ -157,17 +171,18 @@ export function parseOptions(
   const given = new Map(Object.entries(options));
   if (given.has('help')) throw new AppError('invalid_argument', describeOptions(defaults));
   const unknown = [...given.keys()].find((name) => !names.some((known) => known === name));
-  if (unknown !== undefined) throw refuseName(unknown);
-  const fs = readFs(given.get('fs') ?? defaults.fs);
+  if (unknown !== undefined) throw refuseName(unknown, given.get(unknown) ?? '');
+  const read = (option: OptionName, fallback: string) => given.get(option) ?? fallback;
+  const fs = readFs(read('fs', defaults.fs));
   return {
     sizeBytes: readSize(given.get('size'), fs, defaults.sizeBytes),
     fs,
-    mkfsOptions: parseMkfsOptions(fs, given.get('mkfs') ?? ''),
-    mountOptions: parseMountOptions(fs, given.get('mount') ?? ''),
-    uid: readOwner('uid', given.get('uid') ?? '0'),
-    gid: readOwner('gid', given.get('gid') ?? '0'),
-    mode: readMode(given.get('mode') ?? '0755'),
-    pool: readPool(given.get('pool') ?? defaults.pool),
+    mkfsOptions: parseList(parseMkfsOptions, fs, read('mkfs', '')),
+    mountOptions: parseList(parseMountOptions, fs, read('mount', '')),
+    uid: readOwner('uid', read('uid', '0')),
+    gid: readOwner('gid', read('gid', '0')),
+    mode: readMode(read('mode', '0755')),
+    pool: readPool(read('pool', defaults.pool)),
   };
 }
 
