@@ -20,6 +20,7 @@ import { createUserspaceInitiator } from './dataplane/initiator.js';
 import { pruneMounts } from './dataplane/prune-mounts.js';
 import { createRoleContainers, type RoleContainers } from './dataplane/role-container.js';
 import { createTargets } from './dataplane/target.js';
+import { withVersionCheck } from './docker/engine-version.js';
 import { createEngine, type Engine } from './docker/engine.js';
 import type { Log } from './log.js';
 import { loadNodeIdentity } from './node-identity.js';
@@ -67,7 +68,7 @@ export function startApp(config: Config, service: StartingService, around: Surro
 async function start(ctx: Ctx, config: Config, around: Surroundings, service: StartingService) {
   const paths = createHostPaths(around.hostRoot, around.mountRoot);
   await makeDirectories(paths);
-  const plainEngine = createEngine(paths.view(config.dockerSocket));
+  const plainEngine = withVersionCheck(createEngine(paths.view(config.dockerSocket)));
   const image = await loadDataPlaneImage(plainEngine, around.imageDirectory);
   const engine = withImage(plainEngine, image);
   service.waitsFor(`the Docker engine at ${config.dockerSocket} to answer`);
