@@ -2,7 +2,7 @@ import tseslint from 'typescript-eslint';
 
 /** Folders in order: a file may import from its own folder and from those below it. */
 const layers = [
-  ['main', 'app', 'background', 'shared-state', 'node-identity'],
+  ['main', 'app', 'background', 'observer', 'shared-state', 'node-identity'],
   ['volume-driver', 'admin', 'registrator'],
   ['volumes'],
   ['cluster', 'scheduler'],

@@ -40,8 +40,8 @@ export interface Surroundings {
   readonly hostRoot: string;
   /** Where file systems are mounted: propagatedMount. */
   readonly mountRoot: string;
-  /** Holds image.json and image.tar.gz. */
-  readonly imageDirectory: string;
+  /** Holds image.json, image.tar.gz and package.json. */
+  readonly appDirectory: string;
 }
 
 export interface App {
@@ -69,7 +69,7 @@ async function start(ctx: Ctx, config: Config, around: Surroundings, service: St
   const paths = createHostPaths(around.hostRoot, around.mountRoot);
   await makeDirectories(paths);
   const plainEngine = withVersionCheck(createEngine(paths.view(config.dockerSocket)));
-  const image = await loadDataPlaneImage(plainEngine, around.imageDirectory);
+  const image = await loadDataPlaneImage(plainEngine, around.appDirectory);
   const engine = withImage(plainEngine, image);
   service.waitsFor(`the Docker engine at ${config.dockerSocket} to answer`);
   const identity = await loadNodeIdentity(
@@ -95,7 +95,8 @@ async function start(ctx: Ctx, config: Config, around: Surroundings, service: St
     engine,
   });
   service.ready(volumes);
-  const parts = { config, engine, image, identity, replica, volumes, paths, shared };
+  const { appDirectory } = around;
+  const parts = { config, engine, image, identity, replica, volumes, paths, shared, appDirectory };
   const background = startBackground(ctx, parts);
   ctx.log.info({ node: identity.node, cluster: identity.cluster }, 'started');
   return { background, admin: await openAdmin(ctx, { background, volumes, paths, shared }) };

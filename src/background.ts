@@ -9,6 +9,7 @@ import { AppError } from './errors.js';
 import { sleep } from './lib/sleep.js';
 import { untilDone } from './lib/until-done.js';
 import type { NodeIdentity } from './node-identity.js';
+import { recordCluster, startObserver } from './observer.js';
 import type { SharedState } from './shared-state.js';
 import type { Replica } from './state/replica.js';
 import type { LocalVolumeService } from './volumes/service.js';
@@ -22,6 +23,8 @@ export interface BackgroundDeps {
   readonly replica: Replica;
   readonly volumes: LocalVolumeService;
   readonly paths: HostPaths;
+  /** Of the plugin: holds its package.json. */
+  readonly appDirectory: string;
 }
 
 export interface Background {
@@ -61,6 +64,7 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
   }
 
   const loop = run(ctx, deps, heal);
+  const observer = startObserver(ctx, { ...deps, state: shared.state });
   const yielding = setInterval(() => void deps.volumes.yieldDevices(ctx), YIELD_MS).unref();
   return {
     health: () => ({
@@ -69,9 +73,11 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
       healthy: problems.size === 0,
       problems: Object.fromEntries(problems),
       recordsComplete: replica.complete,
+      observed: observer.stats(),
     }),
     async close() {
       clearInterval(yielding);
+      await observer.close();
       await loop.catch(() => undefined);
       await replica.close();
       await shared.state.close();
@@ -82,6 +88,7 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
 async function run(ctx: Ctx, deps: BackgroundDeps, heal: () => Promise<void>): Promise<void> {
   await untilDone(ctx, 'import the image', () => deps.image.ensure(ctx));
   await untilDone(ctx, 'start etcd', () => deps.shared.ensureEtcd(withDeadline(ctx, HEAL_TIMEOUT_MS)));
+  await untilDone(ctx, 'record the cluster', () => recordCluster(ctx, deps.shared.state, deps.identity));
   await sleep(SETTLE_MS, ctx.signal);
   while (!ctx.signal.aborted) {
     await heal();

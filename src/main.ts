@@ -41,7 +41,7 @@ const app = startApp(config, service, {
   log,
   hostRoot: '/host',
   mountRoot: '/mnt/openebs',
-  imageDirectory: '/app',
+  appDirectory: '/app',
 });
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
