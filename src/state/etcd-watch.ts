@@ -73,12 +73,15 @@ async function followForEver(options: HubOptions, shared: EtcdWatchStream, wante
   const { prefix, signal } = wanted;
   const { client, log, confirmTimeoutMs } = options;
   const backoff = createBackoff({ minMs: 50, maxMs: 5_000 });
+  // One warning per outage, not one per try.
+  let told = false;
   while (!signal.aborted) {
     try {
       const snapshot = await options.list(prefix, signal);
       wanted.emit({ type: 'snapshot', snapshot });
       const onConfirmed = () => {
         backoff.reset();
+        told = false;
       };
       const startRevision = snapshot.revision + 1;
       await followFrom(shared, { ...wanted, startRevision, confirmTimeoutMs, onConfirmed });
@@ -86,7 +89,8 @@ async function followForEver(options: HubOptions, shared: EtcdWatchStream, wante
       const { error } = client.failed(reason);
       if (isAborted(signal)) return;
       const waitMs = backoff.nextMs();
-      log.warn({ prefix, err: error, waitMs }, 'watch interrupted, listing again');
+      log[told ? 'debug' : 'warn']({ prefix, err: error, waitMs }, 'watch interrupted, listing again');
+      told = true;
       await sleep(waitMs, signal);
     }
   }
