@@ -38,6 +38,8 @@ export interface Targets {
   observe(ctx: Ctx, pool: string, volumeId: string): Promise<TargetObservation>;
   /** Makes the sparse backing file if there is none. @throws `no_space`, `not_found` for the pool. */
   createBacking(spec: Pick<TargetSpec, 'pool' | 'volumeId' | 'sizeBytes'>): Promise<void>;
+  /** @throws `not_found` for a pool that is missing, `no_space` for one that is full. */
+  checkPool(pool: string): Promise<void>;
   /** Serves at exactly this spec, admission included. @throws `conflict` when the port is taken. */
   ensure(ctx: Ctx, spec: TargetSpec): Promise<void>;
   /** True when what is observed already is this spec. */
@@ -71,6 +73,7 @@ export function createTargets(options: TargetOptions): Targets {
       ]);
       return { ...role, backingBytes };
     },
+    checkPool: (pool) => checkPool(paths, pool),
     createBacking: (spec) => createBacking(paths, spec),
     matches: (spec, observed) =>
       observed.status?.state === 'ready' &&

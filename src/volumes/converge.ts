@@ -43,7 +43,7 @@ interface Situation {
 export interface ConvergeOptions {
   /** Of the mounts that are counted, those that this call itself made. */
   readonly newMounts?: number;
-  /** A user asked for the volume to go: the engine serves its API, so it is not on its way up or down. */
+  /** The caller knows that the engine is not stopping: while its API answers, the device may be taken away. */
   readonly insist?: boolean;
 }
 

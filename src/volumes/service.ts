@@ -97,7 +97,7 @@ export class LocalVolumeService implements VolumeService {
         ctx.signal.throwIfAborted();
       } catch (reason) {
         await counts.drop(volume.id, mountId);
-        await this.#settle(name, ROLLBACK_MS);
+        await this.#settle(name, ROLLBACK_MS, { insist: true });
         throw this.#mountFailure(reason, caller, name);
       }
       caller.log.info({ volume: name, mountId }, 'volume mounted');
@@ -186,6 +186,14 @@ export class LocalVolumeService implements VolumeService {
       await this.#dropStaleCounts(ctx, volume).catch(() => undefined);
     }
     await this.#converge(ctx, name);
+    if (this.#deps.records.target(volume.id)?.node === this.#deps.node) await this.#checkPool(volume);
+  }
+
+  /** A thin volume in a full pool works until it wants a new block: that is told before, and while it lasts. */
+  async #checkPool({ name, pool }: VolumeRecord): Promise<void> {
+    await this.#deps.targets.checkPool(pool).catch((reason: unknown) => {
+      this.#problems.set(name, `${AppError.from(reason).message}; until then writes to this volume may fail`);
+    });
   }
 
   /** Answers whether the record is new. The name is the key: of several creates at once one makes it. */
@@ -217,9 +225,9 @@ export class LocalVolumeService implements VolumeService {
   }
 
   /** Brings down what nobody counts on any more; what fails stays for the timer. */
-  async #settle(name: string, timeoutMs: number): Promise<void> {
+  async #settle(name: string, timeoutMs: number, options: ConvergeOptions = {}): Promise<void> {
     const ctx = withDeadline(this.#deps.background, timeoutMs);
-    await this.#converge(ctx, name).catch((err: unknown) => {
+    await this.#converge(ctx, name, options).catch((err: unknown) => {
       ctx.log.warn({ volume: name, err }, 'the volume was not given back yet: it is tried again');
     });
   }
