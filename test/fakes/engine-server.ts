@@ -201,10 +201,15 @@ class ScriptedEngine implements FakeEngine {
     }
     response.writeHead(200, { 'content-type': 'application/json' });
     response.flushHeaders();
-    const [seconds = '0', fraction = ''] = (since ?? '').split('.');
-    const sinceNano = BigInt(seconds || '0') * 1_000_000_000n + BigInt(fraction.padEnd(9, '0') || '0');
-    if (since !== null) for (const { nano, line } of this.#ring) if (nano >= sinceNano) response.write(line);
+    if (since !== null) {
+      for (const { nano, line } of this.#ring) if (nano >= toNano(since)) response.write(line);
+    }
     this.#streams.add(response);
     response.on('close', () => this.#streams.delete(response));
   }
+}
+
+function toNano(since: string): bigint {
+  const [seconds = '0', fraction = ''] = since.split('.');
+  return BigInt(seconds) * 1_000_000_000n + BigInt(fraction.padEnd(9, '0'));
 }
