@@ -298,6 +298,15 @@ test('a stall of this process is told', async () => {
   expect(reasons()).toEqual(['connected', 'stalled']);
 });
 
+test('very many events at once are told as a stall, once they have been read', async () => {
+  const fake = await engine();
+  const { order } = follow(fake, { stallBurst: 100, stallDelayMs: 1e9 });
+  await connected(fake);
+  fake.raw(Array.from({ length: 300 }, () => eventLine(containerEvent('start'))).join(''));
+  await waitFor('it is told', () => order.length === 302, soon);
+  expect(order.at(-1)).toBe('stalled');
+});
+
 test('20,000 events with a slow store: the socket is drained, memory bounded, and the journal says what it lost', async () => {
   const fake = await engine();
   const { stream, ids } = follow(fake, { stallBurst: 1e9, stallDelayMs: 1e9 });
