@@ -44,7 +44,7 @@ e2e: ## the real plugin on real engines of the tests' own
 bench: ## measure, print each row beside its bar, write build/bench.json
 	@plugin/setup.sh test
 	@plugin/build-plugin.sh
-	@node_modules/.bin/node --import tsx test/bench/main.ts
+	@$(VITEST) bench
 
 image: ## build the data-plane image (build/image.tar.gz)
 	@plugin/setup.sh build

@@ -105,7 +105,12 @@ export interface RecordEntry {
  * One HTTP exchange over a unix socket. The socket is named by its open directory, as the path of a socket may
  * have 107 bytes and a lab host's are long.
  */
-function exchange(socketPath: string, method: string, path: string, body = ''): Promise<[number, string]> {
+export function exchange(
+  socketPath: string,
+  method: string,
+  path: string,
+  body = '',
+): Promise<[number, string]> {
   const directory = openSync(dirname(socketPath), 'r');
   const near = `/proc/self/fd/${String(directory)}/${basename(socketPath)}`;
   return new Promise<[number, string]>((resolve, reject) => {
@@ -251,15 +256,24 @@ export async function allocatedBytes(file: string): Promise<number> {
 }
 
 /** One call of the volume driver's protocol, past the engine, which refuses some before the plugin sees them. */
+/** The plugin's socket, as seen from outside. */
+export async function driverSocket(host: LabHost): Promise<string> {
+  const id = await host.ok('plugin', 'inspect', 'openebs', '--format', '{{.Id}}');
+  const socket = await host.ok('plugin', 'inspect', 'openebs', '--format', '{{.Config.Interface.Socket}}');
+  return join(host.run, 'docker/plugins', id, socket);
+}
+
 export async function driverCall(
   host: LabHost,
   method: string,
   body: unknown,
 ): Promise<Record<string, unknown>> {
-  const id = await host.ok('plugin', 'inspect', 'openebs', '--format', '{{.Id}}');
-  const socket = await host.ok('plugin', 'inspect', 'openebs', '--format', '{{.Config.Interface.Socket}}');
-  const socketPath = join(host.run, 'docker/plugins', id, socket);
-  const [, text] = await exchange(socketPath, 'POST', `/VolumeDriver.${method}`, JSON.stringify(body));
+  const [, text] = await exchange(
+    await driverSocket(host),
+    'POST',
+    `/VolumeDriver.${method}`,
+    JSON.stringify(body),
+  );
   return JSON.parse(text) as Record<string, unknown>;
 }
 
