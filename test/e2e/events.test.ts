@@ -87,7 +87,9 @@ test('what happens to plugins is seen', async () => {
 
 test('a reload of the daemon is seen, and the stream goes on', async () => {
   const { connects } = stream.stats();
-  await host.shellOk('echo \'{"labels":["zone=eu"]}\' >/etc/docker/daemon.json; pkill -HUP -x dockerd');
+  await host.shellOk(
+    'echo \'{"labels":["zone=eu"]}\' >/etc/docker/daemon.json; kill -HUP "$(cat /run/docker.pid)"',
+  );
   await seen('daemon', 'reload');
   expect(stream.stats().connects).toBe(connects);
   expect(events.find(({ type }) => type === 'daemon')?.attributes['labels']).toContain('zone=eu');
