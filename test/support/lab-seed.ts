@@ -32,7 +32,8 @@ export function hashOf(...inputs: readonly string[]): string {
 /** Changes whenever the built plugin does: its config, and name, size, time, mode of each file. */
 export async function pluginHash(): Promise<string> {
   const config = join(pluginFolder, 'config.json');
-  if (!existsSync(config)) throw new Error(`there is no plugin in ${pluginFolder}: run \`make plugin\` first`);
+  if (!existsSync(config))
+    throw new Error(`there is no plugin in ${pluginFolder}: run \`make plugin\` first`);
   const listing = await execOk('find', [join(pluginFolder, 'rootfs'), '-printf', '%P %s %T@ %m %l\n']);
   return hashOf(readFileSync(config, 'utf8'), listing.split('\n').sort().join('\n'));
 }
