@@ -1,0 +1,409 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Ctx } from '../../../src/context.js';
+import { createHostPaths } from '../../../src/dataplane/host-paths.js';
+import { AppError } from '../../../src/errors.js';
+import { createLog } from '../../../src/log.js';
+import { keys } from '../../../src/state/keys.js';
+import { createMemoryState } from '../../../src/state/memory-state.js';
+import { openReplica, type Replica } from '../../../src/state/replica.js';
+import type { State } from '../../../src/state/state.js';
+import { Converger } from '../../../src/volumes/converge.js';
+import { loadMountCounts } from '../../../src/volumes/mount-counts.js';
+import { LocalVolumeService } from '../../../src/volumes/service.js';
+import { VolumeRecords } from '../../../src/volumes/volume-records.js';
+import { createFakeDataPlane, type FakeDataPlane } from '../../fakes/data-plane.js';
+
+const log = createLog('silent');
+const ctx: Ctx = { log, signal: new AbortController().signal, requestId: 'test' };
+const down = new AppError('unavailable', 'etcd at test cannot be reached');
+
+let directory: string;
+let memory: State;
+let plane: FakeDataPlane;
+let stateDown = false;
+let users: string[] = [];
+let replicas: Replica[] = [];
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'service-'));
+  memory = createMemoryState();
+  plane = createFakeDataPlane();
+  stateDown = false;
+  users = [];
+  replicas = [];
+});
+
+afterEach(async () => {
+  await Promise.all(replicas.map((replica) => replica.close()));
+  await memory.close();
+  rmSync(directory, { recursive: true });
+});
+
+/** Shared state that can be away. */
+function faultyState(): State {
+  const unlessDown = <T>(call: () => Promise<T>): Promise<T> => (stateDown ? Promise.reject(down) : call());
+  return {
+    ...memory,
+    get: (caller, key) => unlessDown(() => memory.get(caller, key)),
+    range: (caller, prefix) => unlessDown(() => memory.range(caller, prefix)),
+    transact: (caller, transaction) => unlessDown(() => memory.transact(caller, transaction)),
+    watch: (prefix, listener) => memory.watch(prefix, listener),
+    lease: (caller, ttlMs) => memory.lease(caller, ttlMs),
+    close: () => Promise.resolve(),
+  };
+}
+
+/** A service as a start of the plugin makes it: all it knows comes from disk, state and the data plane. */
+async function start(node = 'node-a'): Promise<LocalVolumeService> {
+  const state = faultyState();
+  const replica = await openReplica({
+    state,
+    prefixes: [keys.volumes, keys.targets, keys.attachments],
+    file: join(directory, node, 'records.json'),
+    log,
+  });
+  replicas.push(replica);
+  if (!stateDown) await replica.synced;
+  const records = new VolumeRecords(state, replica);
+  const deps = {
+    node,
+    records,
+    counts: await loadMountCounts(join(directory, node, 'mounts.json'), 'boot', log),
+    targets: plane.targets,
+    initiator: plane.initiator,
+    fileSystems: plane.fileSystems,
+    paths: createHostPaths(directory, '/mnt'),
+    ports: { first: 51_000, last: 51_099 },
+    engineAnswers: () => Promise.resolve(true),
+    usersOf: () => Promise.resolve(users),
+    defaults: { sizeBytes: 2 ** 30, fs: 'ext4' as const, pool: 'default' },
+    targetAddress: '127.0.0.1',
+    mountTimeoutMs: 2000,
+    background: ctx,
+  };
+  return new LocalVolumeService({ ...deps, converger: new Converger(deps) });
+}
+
+async function storedKeys(): Promise<string[]> {
+  return (await memory.range(ctx, keys.root)).entries.map((entry) => entry.key);
+}
+
+function nothingIsLeft(): void {
+  const { backing, targets, initiators, mounts } = plane.world;
+  expect([backing.size, targets.size, initiators.size, mounts.size]).toEqual([0, 0, 0, 0]);
+}
+
+describe('create', () => {
+  it('makes a volume that is ready, and the same again changes nothing', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', { size: '1G' });
+    const effects = [...plane.effects];
+    await service.create(ctx, 'db', { size: '1G' });
+    expect(plane.effects).toEqual(effects);
+    expect(service.list()).toMatchObject([
+      { name: 'db', mountpoint: '', status: { state: 'ready', size: '1 GiB' } },
+    ]);
+  });
+
+  it('with other options is refused and names the first difference', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    await expect(service.create(ctx, 'db', { fs: 'xfs' })).rejects.toMatchObject({
+      code: 'conflict',
+      message: expect.stringContaining('fs is ext4, asked for xfs') as string,
+    });
+  });
+
+  it('ten times at once makes one volume', async () => {
+    const service = await start();
+    await Promise.all(Array.from({ length: 10 }, () => service.create(ctx, 'db', {})));
+    expect(plane.world.targets.size).toBe(1);
+    expect(await storedKeys()).toHaveLength(2);
+  });
+
+  it('on two nodes at once makes one volume and both succeed', async () => {
+    const [one, two] = [await start('node-a'), await start('node-b')];
+    await Promise.all([one.create(ctx, 'db', {}), two.create(ctx, 'db', {})]);
+    expect(plane.world.targets.size).toBe(1);
+    expect((await storedKeys()).filter((key) => key.startsWith(keys.volumes))).toEqual([keys.volume('db')]);
+  });
+
+  it('that fails leaves nothing behind and keeps the reason', async () => {
+    const service = await start();
+    plane.failAt(1, 'before', new AppError('no_space', 'pool default is full'));
+    await expect(service.create(ctx, 'db', {})).rejects.toThrow('pool default is full');
+    nothingIsLeft();
+    expect(await storedKeys()).toEqual([]);
+  });
+
+  it('passes over a port that another process takes in between', async () => {
+    const service = await start();
+    plane.world.takenPorts.add(51_000);
+    await service.create(ctx, 'db', {});
+    expect([...plane.world.targets.values()].map((target) => target.port)).toEqual([51_001]);
+  });
+
+  it('while etcd is away fails with its reason and makes nothing', async () => {
+    const service = await start();
+    stateDown = true;
+    await expect(service.create(ctx, 'db', {})).rejects.toThrow('etcd at test cannot be reached');
+    nothingIsLeft();
+  });
+});
+
+describe('mount', () => {
+  it('attaches once for many ids and gives all back with the last', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    const paths = await Promise.all(['a', 'b', 'c'].map((id) => service.mount(ctx, 'db', id)));
+    expect(new Set(paths).size).toBe(1);
+    expect(plane.effects.filter((effect) => effect.startsWith('attach'))).toHaveLength(1);
+    await service.unmount(ctx, 'db', 'a');
+    await service.unmount(ctx, 'db', 'b');
+    expect(plane.world.mounts.size).toBe(1);
+    await service.unmount(ctx, 'db', 'c');
+    expect([plane.world.mounts.size, plane.world.initiators.size]).toEqual([0, 0]);
+    expect([...plane.world.targets.values()][0]?.admit).toBeNull();
+    expect(await storedKeys()).not.toContainEqual(expect.stringContaining('/attachments/'));
+  });
+
+  it('of the same id twice needs two unmounts, as docker cp sends them', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    await service.mount(ctx, 'db', 'a');
+    await service.mount(ctx, 'db', 'a');
+    await service.unmount(ctx, 'db', 'a');
+    expect(plane.world.mounts.size).toBe(1);
+    await service.unmount(ctx, 'db', 'a');
+    expect(plane.world.mounts.size).toBe(0);
+  });
+
+  it('makes the file system once, whatever comes between', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    for (const id of ['a', 'b']) {
+      await service.mount(ctx, 'db', id);
+      await service.unmount(ctx, 'db', id);
+    }
+    expect(plane.effects.filter((effect) => effect.startsWith('mkfs'))).toHaveLength(1);
+  });
+
+  it('never formats a disk that holds another file system', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    const id = [...plane.world.backing.keys()][0] ?? '';
+    plane.world.formatted.set(id, 'xfs');
+    await expect(service.mount(ctx, 'db', 'a')).rejects.toThrow('holds xfs: not formatted');
+    expect(plane.world.formatted.get(id)).toBe('xfs');
+  });
+
+  it('of a ready volume whose data is missing fails and makes no empty one', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    plane.world.backing.clear();
+    plane.world.targets.clear();
+    await expect(service.mount(ctx, 'db', 'a')).rejects.toThrow('is missing from its pool');
+    expect(plane.world.backing.size).toBe(0);
+  });
+
+  it('with a new epoch has a new account, and the target admits no other', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    const accounts: (string | undefined)[] = [];
+    for (const id of ['a', 'b']) {
+      await service.mount(ctx, 'db', id);
+      const target = [...plane.world.targets.values()][0];
+      accounts.push(`${target?.admit?.chapUser ?? ''} ${target?.admit?.chapSecret ?? ''}`);
+      await service.unmount(ctx, 'db', id);
+    }
+    expect(new Set(accounts).size).toBe(2);
+  });
+
+  it('on a second node is refused while the first has it, and names that node', async () => {
+    const [one, two] = [await start('node-a'), await start('node-b')];
+    await one.create(ctx, 'db', {});
+    await one.mount(ctx, 'db', 'a');
+    await expect(two.mount(ctx, 'db', 'b')).rejects.toMatchObject({
+      code: 'in_use',
+      message: expect.stringContaining('node-a') as string,
+    });
+  });
+
+  it('whose caller goes away leaves nothing counted', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    const leaving = new AbortController();
+    const mounting = service.mount({ ...ctx, signal: leaving.signal }, 'db', 'a');
+    leaving.abort();
+    await expect(mounting).rejects.toMatchObject({ code: 'canceled' });
+    await service.remove(ctx, 'db');
+    nothingIsLeft();
+  });
+
+  it('works without etcd on a volume that this node has attached', async () => {
+    const before = await start();
+    await before.create(ctx, 'db', {});
+    await before.mount(ctx, 'db', 'a');
+    stateDown = true;
+    // The power fails: mounts are gone, containers come back by themselves.
+    plane.world.mounts.clear();
+    rmSync(join(directory, 'node-a', 'mounts.json'));
+    const after = await start();
+    await expect(after.mount(ctx, 'db', 'a')).resolves.toMatch(/^\/mnt\/.*\/data$/);
+  });
+});
+
+describe('unmount', () => {
+  it('succeeds while etcd is away, and the attachment is given back later', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    await service.mount(ctx, 'db', 'a');
+    stateDown = true;
+    await service.unmount(ctx, 'db', 'a');
+    expect(plane.world.mounts.size).toBe(0);
+    stateDown = false;
+    await service.reconcile(ctx);
+    expect(await storedKeys()).not.toContainEqual(expect.stringContaining('/attachments/'));
+  });
+
+  it('never takes the device from a container that still has it mounted', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    await service.mount(ctx, 'db', 'a');
+    const device = [...plane.world.initiators.values()][0]?.device ?? '';
+    plane.world.heldDevices.add(device);
+    await service.unmount(ctx, 'db', 'a');
+    expect(plane.world.initiators.size).toBe(1);
+    plane.world.heldDevices.clear();
+    await service.reconcile(ctx);
+    expect(plane.world.initiators.size).toBe(0);
+  });
+
+  it('of what is not known or not held succeeds', async () => {
+    const service = await start();
+    await service.unmount(ctx, 'never', 'a');
+    await service.create(ctx, 'db', {});
+    await service.unmount(ctx, 'db', 'a');
+    expect(service.list()).toMatchObject([{ status: { state: 'ready', mountsHere: 0 } }]);
+  });
+});
+
+describe('remove', () => {
+  it('takes everything, and again succeeds', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    await service.remove(ctx, 'db');
+    await service.remove(ctx, 'db');
+    nothingIsLeft();
+    expect(await storedKeys()).toEqual([]);
+  });
+
+  it('in use is refused with who uses it, and the volume still works', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    await service.mount(ctx, 'db', 'a');
+    users = ['web'];
+    await expect(service.remove(ctx, 'db')).rejects.toMatchObject({
+      code: 'in_use',
+      message: expect.stringContaining('web') as string,
+    });
+    await service.mount(ctx, 'db', 'b');
+    expect(plane.world.mounts.size).toBe(1);
+  });
+
+  it('in use on another node is refused', async () => {
+    const [one, two] = [await start('node-a'), await start('node-b')];
+    await one.create(ctx, 'db', {});
+    await one.mount(ctx, 'db', 'a');
+    await expect(two.remove(ctx, 'db')).rejects.toMatchObject({ code: 'in_use' });
+    expect(plane.world.mounts.size).toBe(1);
+  });
+
+  it('forgets a mount that no container holds, as one whose answer was lost', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    await service.mount(ctx, 'db', 'lost');
+    await service.remove(ctx, 'db');
+    nothingIsLeft();
+  });
+});
+
+describe('get', () => {
+  it('answers a known volume while etcd is away, also after a start', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    stateDown = true;
+    await expect(service.get(ctx, 'db')).resolves.toMatchObject({ name: 'db' });
+    const again = await start();
+    await expect(again.get(ctx, 'db')).resolves.toMatchObject({ name: 'db' });
+    await expect(again.get(ctx, 'other')).rejects.toMatchObject({
+      code: 'not_found',
+      message: expect.stringContaining('etcd cannot be asked') as string,
+    });
+  });
+
+  it('cannot tell about an unknown name without etcd and without a whole replica', async () => {
+    stateDown = true;
+    memory.watch = () => ({ close: () => undefined });
+    const service = await start();
+    await expect(service.get(ctx, 'db')).rejects.toMatchObject({ code: 'unavailable' });
+  });
+});
+
+describe('a plugin that dies', () => {
+  /** What a user did, step by step; each returns what must be true once all is settled. */
+  const stories: Record<string, (service: LocalVolumeService) => Promise<void>> = {
+    create: (service) => service.create(ctx, 'db', {}),
+    mount: async (service) => {
+      await service.create(ctx, 'db', {});
+      await service.mount(ctx, 'db', 'a');
+    },
+    unmount: async (service) => {
+      await service.create(ctx, 'db', {});
+      await service.mount(ctx, 'db', 'a');
+      await service.unmount(ctx, 'db', 'a');
+    },
+    remove: async (service) => {
+      await service.create(ctx, 'db', {});
+      await service.mount(ctx, 'db', 'a');
+      await service.unmount(ctx, 'db', 'a');
+      await service.remove(ctx, 'db');
+    },
+  };
+  const cases = Object.keys(stories).flatMap((story) =>
+    (['before', 'after'] as const).flatMap((when) =>
+      Array.from({ length: 14 }, (_, effect) => [story, when, effect] as const),
+    ),
+  );
+
+  it.each(cases)(
+    'in %s, %s effect %i, leaves what the next start finishes or undoes',
+    async (story, when, effect) => {
+      const dying = await start();
+      // A dead process does nothing more, neither here nor in shared state.
+      plane.dieAt(effect, when, () => {
+        stateDown = true;
+      });
+      await stories[story]?.(dying).catch(() => undefined);
+      plane.revive();
+      stateDown = false;
+
+      const next = await start();
+      await next.reconcile(ctx);
+      await next.reconcile(ctx);
+      await next.create(ctx, 'db', {});
+      await next.mount(ctx, 'db', 'z');
+      expect(plane.world.mounts.size).toBe(1);
+      expect(plane.effects.filter((name) => name.startsWith('mkfs')).length).toBeLessThanOrEqual(
+        plane.effects.filter((name) => name.startsWith('createBacking')).length,
+      );
+      await next.unmount(ctx, 'db', 'z');
+      await next.remove(ctx, 'db');
+      nothingIsLeft();
+      expect(await storedKeys()).toEqual([]);
+    },
+  );
+});
