@@ -71,7 +71,7 @@ export class Converger {
         targets.createBacking({ ...wanted.volume, volumeId: wanted.volume.id }),
       serveTarget: (ctx, situation) => this.#serve(ctx, situation),
       markReady: (ctx, { wanted }) =>
-        records.change(ctx, wanted.volume.name, (volume) =>
+        records.change(ctx, wanted.volume, (volume) =>
           volume.status === 'creating' ? { ...volume, status: 'ready' } : volume,
         ),
       claimAttachment: (ctx, { wanted }) => records.attach(ctx, wanted.volume.name, node),
@@ -94,7 +94,7 @@ export class Converger {
       releaseAttachment: (ctx, { wanted }) => records.release(ctx, wanted.volume.id, node),
       stopTarget: (ctx, { wanted }) => targets.remove(ctx, wanted.volume.id),
       deleteBacking: (_ctx, { wanted }) => targets.deleteBacking(wanted.volume.pool, wanted.volume.id),
-      deleteRecords: (ctx, { wanted }) => records.delete(ctx, wanted.volume.name),
+      deleteRecords: (ctx, { wanted }) => records.delete(ctx, wanted.volume),
     };
   }
 
@@ -248,7 +248,7 @@ export class Converger {
           'do not belong together; restore the right one',
       );
     }
-    await records.change(ctx, volume.name, (record) => ({ ...record, formatted: true }));
+    await records.change(ctx, volume, (record) => ({ ...record, formatted: true }));
   }
 }
 

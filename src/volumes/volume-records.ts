@@ -83,12 +83,22 @@ export class VolumeRecords {
     });
   }
 
-  async change(ctx: Ctx, name: string, change: (volume: VolumeRecord) => VolumeRecord): Promise<void> {
+  /** @throws `not_found` when the name belongs to another volume by now. */
+  async change(
+    ctx: Ctx,
+    { name, id }: VolumeKey,
+    change: (volume: VolumeRecord) => VolumeRecord,
+  ): Promise<void> {
     const key = keys.volume(name);
-    await this.#retry(ctx, [key], () => ({
-      if: [this.#unchanged(key)],
-      then: [{ put: key, value: records.volume.encode(change(this.#existing(name))) }],
-    }));
+    await this.#retry(ctx, [key], () => {
+      const volume = this.#existing(name);
+      if (volume.id !== id)
+        throw new AppError('not_found', `volume ${name} was removed and made anew meanwhile`);
+      return {
+        if: [this.#unchanged(key)],
+        then: [{ put: key, value: records.volume.encode(change(volume)) }],
+      };
+    });
   }
 
   async moveTarget(ctx: Ctx, volumeId: string, port: number): Promise<void> {
@@ -148,9 +158,9 @@ export class VolumeRecords {
     );
   }
 
-  async delete(ctx: Ctx, name: string): Promise<void> {
+  /** Leaves alone a volume of the same name that is another by now. */
+  async delete(ctx: Ctx, { name, id }: VolumeKey): Promise<void> {
     const key = keys.volume(name);
-    const { id } = this.#existing(name);
     await this.#retry(ctx, [key], () => {
       if (this.volume(name)?.id !== id) return null;
       return {
@@ -191,6 +201,9 @@ export class VolumeRecords {
     throw new AppError('not_found', `volume ${name} does not exist`);
   }
 }
+
+/** A name can be made anew; only name and id together say which volume is meant. */
+type VolumeKey = Pick<VolumeRecord, 'name' | 'id'>;
 
 interface Decision {
   readonly if: readonly Comparison[];

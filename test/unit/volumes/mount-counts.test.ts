@@ -1,0 +1,55 @@
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { createLog } from '../../../src/log.js';
+import { loadMountCounts } from '../../../src/volumes/mount-counts.js';
+
+const log = createLog('silent');
+let directory: string;
+let file: string;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'counts-'));
+  file = join(directory, 'run', 'mounts.json');
+});
+
+afterEach(() => {
+  rmSync(directory, { recursive: true });
+});
+
+describe('mount counts', () => {
+  it('count each id as often as it was mounted', async () => {
+    const counts = await loadMountCounts(file, 'boot-1', log);
+    await counts.add('v', 'a');
+    await counts.add('v', 'a');
+    await counts.add('v', 'b');
+    expect(counts.total('v')).toBe(3);
+    expect(await counts.drop('v', 'a')).toBe(true);
+    expect(await counts.drop('v', 'unknown')).toBe(false);
+    expect(counts.total('v')).toBe(2);
+    await counts.drop('v', 'a');
+    await counts.drop('v', 'b');
+    expect(counts.total('v')).toBe(0);
+    expect(counts.volumes()).toEqual([]);
+  });
+
+  it('outlive the process, not the boot', async () => {
+    const before = await loadMountCounts(file, 'boot-1', log);
+    await Promise.all(['a', 'b', 'c'].map((id) => before.add('v', id)));
+    expect((await loadMountCounts(file, 'boot-1', log)).total('v')).toBe(3);
+    expect((await loadMountCounts(file, 'boot-2', log)).total('v')).toBe(0);
+  });
+
+  it.each(['', '{', '{"bootId":"boot-1","volumes":{"v":{"a":-1}}}', 'null'])(
+    'start empty on the damaged file %j',
+    async (content) => {
+      await (await loadMountCounts(file, 'boot-1', log)).add('v', 'a');
+      writeFileSync(file, content);
+      const counts = await loadMountCounts(file, 'boot-1', log);
+      expect(counts.total('v')).toBe(0);
+      await counts.add('v', 'b');
+      expect(readFileSync(file, 'utf8')).toContain('"b":1');
+    },
+  );
+});

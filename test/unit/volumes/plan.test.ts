@@ -1,0 +1,147 @@
+import { describe, expect, it } from 'vitest';
+import type { AttachmentRecord, TargetRecord, VolumeRecord } from '../../../src/state/records.js';
+import { plan, type Observed, type Step, type Wanted } from '../../../src/volumes/plan.js';
+
+const volume: VolumeRecord = {
+  schema: 1,
+  name: 'db',
+  id: 'v1',
+  sizeBytes: 2 ** 30,
+  fs: 'ext4',
+  mkfsOptions: [],
+  mountOptions: [],
+  uid: 0,
+  gid: 0,
+  mode: 0o755,
+  pool: 'default',
+  status: 'ready',
+  formatted: true,
+  epoch: 1,
+  createdAt: '2026-01-01T00:00:00.000Z',
+};
+const target = { node: 'here' } as TargetRecord;
+const ours = { node: 'here' } as AttachmentRecord;
+const theirs = { node: 'there' } as AttachmentRecord;
+
+const settled: Wanted = { node: 'here', volume, target, attachment: null, mounted: false };
+const idle: Observed = {
+  backing: true,
+  target: { present: true, serving: true },
+  initiator: { present: false, usable: false, draining: false },
+  detachable: true,
+  mount: null,
+};
+const usable = { present: true, usable: true, draining: false };
+const mount = { current: true, readOnly: false };
+
+describe('a plan', () => {
+  it.each<[what: string, wanted: Partial<Wanted>, observed: Partial<Observed>, steps: Step[]]>([
+    ['nothing for what is as it should be', {}, {}, []],
+    [
+      'all of a new volume',
+      { volume: { ...volume, status: 'creating' } },
+      { backing: false },
+      ['createBacking', 'serveTarget', 'markReady'],
+    ],
+    [
+      'the rest of a volume whose making was cut off',
+      { volume: { ...volume, status: 'creating' } },
+      {},
+      ['serveTarget', 'markReady'],
+    ],
+    [
+      'nothing for a new volume of another node',
+      { volume: { ...volume, status: 'creating' }, target: { node: 'there' } as TargetRecord },
+      { backing: false },
+      [],
+    ],
+    ['a target that is away', {}, { target: { present: false, serving: false } }, ['serveTarget']],
+    [
+      'no data file for a ready volume that has lost its own',
+      {},
+      { backing: false, target: { present: false, serving: false } },
+      ['serveTarget'],
+    ],
+    ['the attachment first', { mounted: true }, {}, ['claimAttachment']],
+    [
+      'the claim of what another node has, which is refused there',
+      { mounted: true, attachment: theirs },
+      {},
+      ['claimAttachment'],
+    ],
+    [
+      'the admission before the device',
+      { mounted: true, attachment: ours },
+      { target: { present: true, serving: false } },
+      ['serveTarget'],
+    ],
+    ['the device', { mounted: true, attachment: ours }, {}, ['attachDevice']],
+    ['the mount', { mounted: true, attachment: ours }, { initiator: usable }, ['mountFileSystem']],
+    [
+      'mkfs before the first mount only',
+      { mounted: true, attachment: ours, volume: { ...volume, formatted: false } },
+      { initiator: usable },
+      ['makeFileSystem', 'mountFileSystem'],
+    ],
+    [
+      'nothing for a mount that stands',
+      { mounted: true, attachment: ours },
+      { initiator: usable, mount },
+      [],
+    ],
+    [
+      'a dead mount away before a new one',
+      { mounted: true, attachment: ours },
+      { initiator: usable, mount: { ...mount, current: false } },
+      ['unmountFileSystem'],
+    ],
+    [
+      'a mount away from a device that is being stopped',
+      { mounted: true, attachment: ours },
+      { initiator: { present: true, usable: false, draining: true }, mount },
+      ['unmountFileSystem'],
+    ],
+    [
+      'the file system first on the way down',
+      { attachment: ours },
+      { initiator: usable, mount },
+      ['unmountFileSystem'],
+    ],
+    ['then the device', { attachment: ours }, { initiator: usable }, ['detachDevice']],
+    ['then admission and attachment', { attachment: ours }, {}, ['closeTarget', 'releaseAttachment']],
+    [
+      'only the file system while the engine stops',
+      { attachment: ours },
+      { initiator: usable, detachable: false },
+      [],
+    ],
+    ['no release while the engine stops', { attachment: ours }, { detachable: false }, []],
+    [
+      'a removal from the top down: the device',
+      { volume: { ...volume, status: 'removing' }, attachment: ours },
+      { initiator: usable },
+      ['detachDevice'],
+    ],
+    ['then the target', { volume: { ...volume, status: 'removing' } }, {}, ['stopTarget']],
+    [
+      'then the data',
+      { volume: { ...volume, status: 'removing' } },
+      { target: { present: false, serving: false } },
+      ['deleteBacking'],
+    ],
+    [
+      'then the records',
+      { volume: { ...volume, status: 'removing' } },
+      { target: { present: false, serving: false }, backing: false },
+      ['deleteRecords'],
+    ],
+    [
+      'no deletion of data on a node that does not host it',
+      { volume: { ...volume, status: 'removing' }, target: { node: 'there' } as TargetRecord },
+      {},
+      [],
+    ],
+  ])('holds %s', (_what, wanted, observed, steps) => {
+    expect(plan({ ...settled, ...wanted }, { ...idle, ...observed })).toEqual(steps);
+  });
+});
