@@ -12,12 +12,15 @@ export class KeyedMutex {
     const { promise: done, resolve: finish } = Promise.withResolvers<undefined>();
     const tail = before.then(() => done);
     this.#tails.set(key, tail);
+    // Not when we are done: who leaves the queue early leaves others before it who still hold the key.
+    void tail.then(() => {
+      if (this.#tails.get(key) === tail) this.#tails.delete(key);
+    });
     try {
       await aborted(before, signal);
       return await operation();
     } finally {
       finish(undefined);
-      if (this.#tails.get(key) === tail) this.#tails.delete(key);
     }
   }
 }
@@ -30,7 +33,7 @@ async function aborted(turn: Promise<void>, signal: AbortSignal): Promise<void> 
   if (signal.aborted) abort();
   signal.addEventListener('abort', abort, { once: true });
   try {
-    await Promise.race([turn, promise]);
+    await Promise.race([promise, turn]);
   } finally {
     signal.removeEventListener('abort', abort);
   }
