@@ -161,14 +161,14 @@ export class Converger {
       wanted,
       device,
       observed: {
-        backing: target.backingBytes !== null,
+        backing: isThere(volume, target),
         target: { present: target.present, serving },
         initiator: {
           present: initiatorNow.present,
           usable,
           draining: initiatorNow.status?.state === 'draining',
         },
-        detachable: !wanted.mounted && (await this.#detachable(ctx, volume.id, initiatorNow, insist)),
+        detachable: await this.#detachable(ctx, wanted, initiatorNow, insist),
         mount: mount && judgeMount(mount, device, volume),
       },
     };
@@ -192,14 +192,16 @@ export class Converger {
     );
   }
 
-  /** See ABANDONED_MS. Asked only when nothing here counts on the volume. */
+  /** See ABANDONED_MS. An absence ends when the initiator serves, is gone, or was needed again meanwhile. */
   async #detachable(
     ctx: Ctx,
-    volumeId: string,
+    { volume: { id: volumeId }, mounted }: Wanted,
     observed: RoleObservation,
     insist: boolean,
   ): Promise<boolean> {
     const { initiator, engineAnswers } = this.#deps;
+    if (mounted || !observed.present) this.#awaySince.delete(volumeId);
+    if (mounted) return false;
     const serves = (now: RoleObservation) => now.status !== null && now.status.state !== 'draining';
     if (!observed.present || insist) return engineAnswers(ctx);
     if (serves(observed)) {
@@ -250,6 +252,11 @@ export class Converger {
     }
     await records.change(ctx, volume, (record) => ({ ...record, formatted: true }));
   }
+}
+
+/** A file that was begun and not brought to its size (the plugin was killed in between) is made anew. */
+function isThere(volume: VolumeRecord, { backingBytes }: TargetObservation): boolean {
+  return volume.status === 'creating' ? backingBytes === volume.sizeBytes : backingBytes !== null;
 }
 
 /** A device that is not known now may come back: what is mounted on it stays until it is known to be another. */

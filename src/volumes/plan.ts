@@ -99,6 +99,6 @@ function planRemoval({ node, target: record, attachment }: Wanted, observed: Obs
   if (attachment?.node === node) return ['releaseAttachment'];
   if (record !== null && record.node !== node) return [];
   if (target.present) return ['stopTarget'];
-  if (observed.backing) return ['deleteBacking'];
-  return ['deleteRecords'];
+  // Also when no file is seen: its directory may be left. The record goes last, so that nothing is forgotten.
+  return ['deleteBacking', 'deleteRecords'];
 }

@@ -14,13 +14,14 @@ import { withDeadline } from '../context.js';
 import { findFreePort } from '../dataplane/free-port.js';
 import { DATA_DIRECTORY } from '../dataplane/file-system.js';
 import { AppError, hasCode } from '../errors.js';
-import { KeyedMutex } from '../lib/keyed-mutex.js';
 import type { VolumeRecord } from '../state/records.js';
 import type { ConvergeDeps, ConvergeOptions, Converger } from './converge.js';
 import { describeDifference, parseOptions, type OptionDefaults, type VolumeSpec } from './options.js';
 import { newTargetRecord, newVolumeRecord } from './volume.js';
+import { VolumeLocks } from './volume-locks.js';
 import { parseVolumeName } from './volume-name.js';
 import type { VolumeService, VolumeView } from './volume-service.js';
+import { beingRemoved } from './volume-records.js';
 import { viewVolume } from './volume-view.js';
 
 export interface ServiceDeps extends ConvergeDeps {
@@ -44,8 +45,8 @@ const QUIET_MS = 60_000;
 
 export class LocalVolumeService implements VolumeService {
   readonly #deps: ServiceDeps;
-  readonly #locks = new KeyedMutex();
-  /** Volume name -> when it was last mounted or unmounted, by the monotonic clock. */
+  readonly #locks = new VolumeLocks();
+  /** Volume name -> when it was last mounted, by the monotonic clock. */
   readonly #lastCall = new Map<string, number>();
   /** Volume name -> why its last convergence failed. */
   readonly #problems = new Map<string, string>();
@@ -58,7 +59,7 @@ export class LocalVolumeService implements VolumeService {
     parseVolumeName(name);
     const spec = parseOptions(options, this.#deps.defaults);
     const ctx = withDeadline(caller, CREATE_MS);
-    await this.#locks.run(name, ctx.signal, async () => {
+    await this.#locks.run(ctx, name, async () => {
       const isNew = await this.#ensureRecord(ctx, name, spec);
       await this.#converge(ctx, name).catch(async (reason: unknown) => {
         if (isNew) await this.#undoCreate(name);
@@ -71,7 +72,7 @@ export class LocalVolumeService implements VolumeService {
   async remove(caller: Ctx, name: string): Promise<void> {
     const ctx = withDeadline(caller, REMOVE_MS);
     const { records, counts, node } = this.#deps;
-    await this.#locks.run(name, ctx.signal, async () => {
+    await this.#locks.run(ctx, name, async () => {
       const volume = records.volume(name) ?? (await records.fetch(ctx, name));
       if (!volume) return;
       if (counts.total(volume.id) > 0) await this.#dropStaleCounts(ctx, volume);
@@ -81,20 +82,23 @@ export class LocalVolumeService implements VolumeService {
       await this.#converge(ctx, name);
     });
     this.#problems.delete(name);
+    this.#lastCall.delete(name);
     caller.log.info({ volume: name }, 'volume removed');
   }
 
   async mount(caller: Ctx, name: string, mountId: string): Promise<string> {
     const ctx = withDeadline(caller, this.#deps.mountTimeoutMs);
     const { records, counts, paths } = this.#deps;
-    return this.#locks.run(name, ctx.signal, async () => {
+    return this.#locks.run(ctx, name, async () => {
       const volume = records.volume(name) ?? (await records.fetch(ctx, name));
       if (!volume) throw new AppError('not_found', `volume ${name} does not exist`);
+      if (volume.status === 'removing') throw beingRemoved(name);
       this.#lastCall.set(name, performance.now());
       await counts.add(volume.id, mountId);
       try {
         await this.#converge(ctx, name, { newMounts: 1 });
         ctx.signal.throwIfAborted();
+        this.#mustBeReady(volume);
       } catch (reason) {
         await counts.drop(volume.id, mountId);
         await this.#settle(name, ROLLBACK_MS, { insist: true });
@@ -108,7 +112,7 @@ export class LocalVolumeService implements VolumeService {
   async unmount(caller: Ctx, name: string, mountId: string): Promise<void> {
     const ctx = withDeadline(caller, UNMOUNT_MS);
     const { records, counts } = this.#deps;
-    await this.#locks.run(name, ctx.signal, async () => {
+    await this.#locks.run(ctx, name, async () => {
       const volume = records.volume(name);
       if (!volume) return;
       const held = await counts.drop(volume.id, mountId);
@@ -153,17 +157,22 @@ export class LocalVolumeService implements VolumeService {
 
   /** One pass of the timer over all that this host has to do with; a failure is kept in the volume's Status. */
   async reconcile(ctx: Ctx): Promise<void> {
-    const { records, counts, node } = this.#deps;
-    for (const { name, id } of records.volumes()) {
-      const ours = records.target(id)?.node === node || records.attachment(id)?.node === node;
-      if (ctx.signal.aborted || !(ours || counts.total(id) > 0)) continue;
-      const limited = withDeadline(ctx, this.#deps.mountTimeoutMs);
-      await this.#locks
-        .run(name, limited.signal, () => this.#reconcileOne(limited, name))
-        .catch((err: unknown) => {
-          ctx.log.debug({ volume: name, err }, 'volume not settled yet');
-        });
+    for (const volume of this.#deps.records.volumes()) {
+      if (ctx.signal.aborted) return;
+      try {
+        if (!this.#concernsUs(volume)) continue;
+        const limited = withDeadline(ctx, this.#deps.mountTimeoutMs);
+        await this.#locks.run(limited, volume.name, () => this.#reconcileOne(limited, volume.name));
+      } catch (err) {
+        ctx.log.debug({ volume: volume.name, err }, 'volume not settled yet');
+      }
     }
+  }
+
+  #concernsUs({ id }: VolumeRecord): boolean {
+    const { records, counts, node } = this.#deps;
+    if (counts.total(id) > 0) return true;
+    return records.target(id)?.node === node || records.attachment(id)?.node === node;
   }
 
   /** Often: what an engine that is starting or stopping waits for. */
@@ -173,7 +182,7 @@ export class LocalVolumeService implements VolumeService {
     await Promise.allSettled(
       mounted.map(({ name }) => {
         const limited = withDeadline(ctx, LOOKUP_MS);
-        return this.#locks.run(name, limited.signal, () => converger.yieldDevice(limited, name));
+        return this.#locks.run(limited, name, () => converger.yieldDevice(limited, name));
       }),
     );
   }
@@ -202,15 +211,27 @@ export class LocalVolumeService implements VolumeService {
     let existing = records.volume(name) ?? (await records.fetch(ctx, name));
     if (!existing) {
       const volume = newVolumeRecord(name, spec);
-      const taken = new Set(records.targetsOn(node).map((target) => target.port));
-      const port = await findFreePort(address, ports, taken);
-      if (await records.insert(ctx, volume, newTargetRecord(volume, { node, address, port }))) return true;
+      const isNew = await this.#locks.choosePort(ctx, async () => {
+        const taken = new Set(records.targetsOn(node).map((target) => target.port));
+        const port = await findFreePort(address, ports, taken);
+        return records.insert(ctx, volume, newTargetRecord(volume, { node, address, port }));
+      });
+      if (isNew) return true;
       existing = await records.fetch(ctx, name);
     }
     const difference = existing && describeDifference(existing, spec);
     if (difference != null) throw new AppError('conflict', `volume ${name} exists already: ${difference}`);
     if (existing?.status === 'ready' || existing?.status === 'creating') return false;
-    throw new AppError('conflict', `volume ${name} is being removed: try again in a moment`);
+    throw beingRemoved(name);
+  }
+
+  /** A convergence may end without a mount: the volume went away meanwhile, or its node has not made it yet. */
+  #mustBeReady({ name, id }: VolumeRecord): void {
+    const now = this.#deps.records.volume(name);
+    if (now?.id === id && now.status === 'ready') return;
+    if (now?.id !== id || now.status === 'removing') throw beingRemoved(name);
+    const node = this.#deps.records.target(id)?.node ?? 'its node';
+    throw new AppError('unavailable', `volume ${name} is not made yet: ${node} is still at it; try again`);
   }
 
   async #converge(ctx: Ctx, name: string, options: ConvergeOptions = {}): Promise<void> {
@@ -257,15 +278,24 @@ export class LocalVolumeService implements VolumeService {
   }
 
   #view(volume: VolumeRecord): VolumeView {
-    const { records, counts, paths, node } = this.#deps;
+    const { counts, paths, node } = this.#deps;
     return viewVolume({
       volume,
-      target: records.target(volume.id),
-      attachment: records.attachment(volume.id),
+      ...this.#belongings(volume),
       mounts: counts.total(volume.id),
       mountpoint: `${paths.mountpoint(volume.id)}/${DATA_DIRECTORY}`,
       node,
-      problem: this.#problems.get(volume.name) ?? null,
     });
+  }
+
+  /** A damaged record is told in the Status of its volume, and hides no other. */
+  #belongings({ name, id }: VolumeRecord) {
+    const { records } = this.#deps;
+    try {
+      const problem = this.#problems.get(name) ?? null;
+      return { target: records.target(id), attachment: records.attachment(id), problem };
+    } catch (reason) {
+      return { target: null, attachment: null, problem: AppError.from(reason).message };
+    }
   }
 }

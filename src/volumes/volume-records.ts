@@ -137,7 +137,7 @@ export class VolumeRecords {
       const current = this.attachment(volume.id);
       if (current?.node === node) return null;
       if (current) throw inUse(name, current.node);
-      if (volume.status === 'removing') throw new AppError('conflict', `volume ${name} is being removed`);
+      if (volume.status === 'removing') throw beingRemoved(name);
       const attachment = newAttachmentRecord(volume, node);
       return {
         if: [this.#unchanged(keys.volume(name)), { key: attachmentKey, absent: true }],
@@ -215,6 +215,10 @@ export function inUse(name: string, node: string): AppError {
     'in_use',
     `volume ${name} is in use on node ${node}: stop the containers that use it first`,
   );
+}
+
+export function beingRemoved(name: string): AppError {
+  return new AppError('conflict', `volume ${name} is being removed: try again in a moment`);
 }
 
 function decode<T>(codec: Codec<T>, entry: Entry | null): T | null {

@@ -35,6 +35,8 @@ export interface World {
   /** Devices that a container has mounted itself. */
   readonly heldDevices: Set<string>;
   readonly takenPorts: Set<number>;
+  /** Volume ids whose initiator was asked to stop and waits for its last user. */
+  readonly draining: Set<string>;
 }
 
 const same = (one: unknown, other: unknown) => JSON.stringify(one) === JSON.stringify(other);
@@ -48,6 +50,7 @@ export function createFakeDataPlane(): FakeDataPlane {
     formatted: new Map(),
     heldDevices: new Set(),
     takenPorts: new Set(),
+    draining: new Set(),
   };
   const effects: string[] = [];
   let failure: { left: number; when: 'before' | 'after'; reason: AppError } | null = null;
@@ -102,10 +105,10 @@ export function createFakeDataPlane(): FakeDataPlane {
       if (world.takenPorts.has(spec.port)) {
         return Promise.reject(new AppError('conflict', `port taken: cannot listen on ${String(spec.port)}`));
       }
-      if (!world.backing.has(spec.volumeId)) {
-        return Promise.reject(
-          new AppError('unavailable', "the volume's data disk.img is missing from its pool"),
-        );
+      const bytes = world.backing.get(spec.volumeId);
+      if (bytes !== spec.sizeBytes) {
+        const what = bytes === undefined ? 'is missing from its pool' : `has ${String(bytes)} bytes`;
+        return Promise.reject(new AppError('unavailable', `the volume's data disk.img ${what}`));
       }
       return effect(`serve ${spec.volumeId}`, () => world.targets.set(spec.volumeId, spec));
     },
@@ -120,9 +123,13 @@ export function createFakeDataPlane(): FakeDataPlane {
   const initiator: Initiator = {
     observe: (_ctx, volumeId) => {
       const attached = world.initiators.get(volumeId);
+      const drains = world.draining.has(volumeId);
+      const observed = observation(attached !== undefined, attached !== undefined, attached?.device);
+      const status = observed.status && { ...observed.status, ...(drains ? { state: 'draining' } : {}) };
       return Promise.resolve({
-        ...observation(attached !== undefined, attached !== undefined, attached?.device),
-        fakeSpec: attached,
+        ...observed,
+        status,
+        fakeSpec: drains ? undefined : attached,
       } as RoleObservation);
     },
     matches: (spec, observed) => {

@@ -124,16 +124,16 @@ describe('a plan', () => {
     ],
     ['then the target', { volume: { ...volume, status: 'removing' } }, {}, ['stopTarget']],
     [
-      'then the data',
+      'then the data, and the records last',
       { volume: { ...volume, status: 'removing' } },
       { target: { present: false, serving: false } },
-      ['deleteBacking'],
+      ['deleteBacking', 'deleteRecords'],
     ],
     [
-      'then the records',
+      'also the deletion of data that is not seen: a directory may be left',
       { volume: { ...volume, status: 'removing' } },
       { target: { present: false, serving: false }, backing: false },
-      ['deleteRecords'],
+      ['deleteBacking', 'deleteRecords'],
     ],
     [
       'no deletion of data on a node that does not host it',

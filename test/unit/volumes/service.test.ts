@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Ctx } from '../../../src/context.js';
 import { createHostPaths } from '../../../src/dataplane/host-paths.js';
 import { AppError } from '../../../src/errors.js';
@@ -154,7 +154,75 @@ describe('create', () => {
   });
 });
 
+it('twenty volumes at once have ports of their own', async () => {
+  const service = await start();
+  const names = Array.from({ length: 20 }, (_, number) => `many${String(number)}`);
+  await Promise.all(names.map((name) => service.create(ctx, name, {})));
+  expect(new Set([...plane.world.targets.values()].map((target) => target.port)).size).toBe(20);
+});
+
+it('a create that was killed while it made the data file is finished', async () => {
+  const dying = await start();
+  plane.dieAt(1, 'before', () => {
+    stateDown = true;
+  });
+  await dying.create(ctx, 'db', {}).catch(() => undefined);
+  for (const id of plane.world.backing.keys()) plane.world.backing.set(id, 0);
+  plane.revive();
+  stateDown = false;
+  const next = await start();
+  await next.create(ctx, 'db', {});
+  expect([...plane.world.backing.values()]).toEqual([2 ** 30]);
+});
+
+describe('a damaged record', () => {
+  beforeEach(async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    await service.create(ctx, 'other', {});
+    const id = String((await service.get(ctx, 'db')).status['id']);
+    await memory.transact(ctx, { if: [], then: [{ put: keys.target(id, 0), value: '{' }] });
+  });
+
+  it('is told in the Status of its volume and hides no other', async () => {
+    const service = await start();
+    const views = service.list().map(({ name, status }) => `${name}: ${String(status['error'])}`);
+    expect(views).toEqual([expect.stringMatching(/^db: the target record at .* is damaged/), 'other: ']);
+  });
+
+  it('does not keep the timer from the other volumes', async () => {
+    const service = await start();
+    plane.world.targets.clear();
+    await service.reconcile(ctx);
+    expect([...plane.world.targets.values()].map((target) => target.volume)).toEqual(['other']);
+  });
+});
+
 describe('mount', () => {
+  it('of a volume whose removal was cut off is refused, counts nothing and goes nowhere', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    plane.failAt(0, 'before');
+    await service.remove(ctx, 'db').catch(() => undefined);
+    await expect(service.mount(ctx, 'db', 'a')).rejects.toMatchObject({
+      code: 'conflict',
+      message: expect.stringContaining('is being removed') as string,
+    });
+    expect(service.list()).toMatchObject([{ status: { state: 'removing', mountsHere: 0 } }]);
+  });
+
+  it('of a volume that another node is still making fails and counts nothing', async () => {
+    const [one, two] = [await start('node-a'), await start('node-b')];
+    plane.dieAt(0, 'before', () => {
+      stateDown = true;
+    });
+    await one.create(ctx, 'db', {}).catch(() => undefined);
+    plane.revive();
+    stateDown = false;
+    await expect(two.mount(ctx, 'db', 'a')).rejects.toThrow('node-a is still at it');
+    expect(two.list()).toMatchObject([{ status: { mountsHere: 0 } }]);
+  });
+
   it('attaches once for many ids and gives all back with the last', async () => {
     const service = await start();
     await service.create(ctx, 'db', {});
@@ -280,6 +348,28 @@ describe('unmount', () => {
     plane.world.heldDevices.clear();
     await service.reconcile(ctx);
     expect(plane.world.initiators.size).toBe(0);
+  });
+
+  it('leaves the device while its initiator stops, however long ago it stopped before', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    await service.mount(ctx, 'db', 'a');
+    const id = [...plane.world.initiators.keys()][0] ?? '';
+    plane.world.draining.add(id);
+    await service.unmount(ctx, 'db', 'a');
+    plane.world.draining.clear();
+    await service.mount(ctx, 'db', 'b');
+
+    const later = performance.now() + 3_600_000;
+    vi.spyOn(performance, 'now').mockImplementation(() => later);
+    try {
+      plane.world.draining.add(id);
+      await service.unmount(ctx, 'db', 'b');
+    } finally {
+      vi.restoreAllMocks();
+    }
+    expect(plane.world.mounts.size).toBe(0);
+    expect(plane.world.initiators.size).toBe(1);
   });
 
   it('of what is not known or not held succeeds', async () => {
