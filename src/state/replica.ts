@@ -9,6 +9,8 @@
  *   per key the highest revision wins, and a deletion leaves a tombstone until the watch has passed it.
  * - The file is replaced as a whole and carries a checksum. A damaged one is set aside, reported, and rebuilt
  *   from etcd; until then the replica is not `complete` and nobody may conclude that a key does not exist.
+ * - What comes from the file yields to whatever shared state says, lower revisions too: an etcd that was restored
+ *   from a backup, or replaced by another, counts anew.
  */
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename } from 'node:fs/promises';
@@ -43,7 +45,8 @@ const entryShape = z.object({
   createRevision: z.int(),
   modRevision: z.int(),
 });
-const fileShape = z.object({ checksum: z.string(), entries: z.array(entryShape) });
+const fileShape = z.object({ checksum: z.string(), complete: z.boolean(), entries: z.array(entryShape) });
+type Stored = Omit<z.infer<typeof fileShape>, 'checksum'>;
 const SAVE_DELAY_MS = 200;
 
 export interface ReplicaOptions {
@@ -64,17 +67,22 @@ class WatchedReplica implements Replica {
   complete: boolean;
   readonly #options: ReplicaOptions;
   readonly #entries: Map<string, Entry>;
+  /** What is known from the file only. */
+  readonly #fromFile: WeakSet<Entry>;
   /** Key -> revision of its deletion. */
   readonly #tombstones = new Map<string, number>();
   readonly #listeners: ((keys: readonly string[]) => void)[] = [];
   readonly #watches: Watch[];
   #saving: Promise<void> = Promise.resolve();
+  /** A save that has not begun: it will write what is there when it does. */
+  #nextSave: Promise<void> | null = null;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(options: ReplicaOptions, stored: readonly Entry[] | null) {
+  constructor(options: ReplicaOptions, stored: Stored | null) {
     this.#options = options;
-    this.#entries = new Map((stored ?? []).map((entry) => [entry.key, entry]));
-    this.complete = stored !== null;
+    this.#fromFile = new WeakSet(stored?.entries);
+    this.#entries = new Map(stored?.entries.map((entry) => [entry.key, entry]));
+    this.complete = stored?.complete ?? false;
     const { promise, resolve } = Promise.withResolvers<undefined>();
     const missing = new Set(options.prefixes);
     this.synced = promise;
@@ -83,6 +91,7 @@ class WatchedReplica implements Replica {
         this.#follow(prefix, event);
         missing.delete(prefix);
         if (missing.size > 0) return;
+        if (!this.complete) this.#saveSoon();
         this.complete = true;
         resolve(undefined);
       }),
@@ -98,9 +107,11 @@ class WatchedReplica implements Replica {
   }
 
   async refresh(ctx: Ctx, key: string): Promise<Entry | null> {
+    const before = this.#entries.get(key);
     const entry = await this.#options.state.get(ctx, key);
     if (entry) this.#put(entry);
-    else this.#entries.delete(key);
+    // Unless it was written while the answer was under way: then the answer is the older news.
+    else if (this.#entries.get(key) === before) this.#entries.delete(key);
     this.#saveSoon();
     return entry;
   }
@@ -123,7 +134,8 @@ class WatchedReplica implements Replica {
   }
 
   #follow(prefix: string, event: WatchEvent): void {
-    const changed = event.type === 'snapshot' ? this.#replace(prefix, event.snapshot) : this.#apply(event);
+    const changed =
+      event.type === 'snapshot' ? this.#replace(prefix, event.snapshot) : this.#apply(prefix, event);
     if (changed.length === 0) return;
     this.#saveSoon();
     for (const listener of this.#listeners) listener(changed);
@@ -132,8 +144,8 @@ class WatchedReplica implements Replica {
   #replace(prefix: string, { entries, revision }: { entries: readonly Entry[]; revision: number }): string[] {
     const present = new Set(entries.map((entry) => entry.key));
     const changed = entries.filter((entry) => this.#put(entry)).map((entry) => entry.key);
-    for (const { key, modRevision } of this.list(prefix)) {
-      if (present.has(key) || modRevision > revision) continue;
+    for (const { key } of this.list(prefix)) {
+      if (present.has(key) || this.#revisionOf(key) > revision) continue;
       this.#entries.delete(key);
       changed.push(key);
     }
@@ -141,21 +153,21 @@ class WatchedReplica implements Replica {
     return changed;
   }
 
-  #apply({ revision, changes }: Extract<WatchEvent, { type: 'changes' }>): string[] {
+  #apply(prefix: string, { revision, changes }: Extract<WatchEvent, { type: 'changes' }>): string[] {
     const changed = changes
       .filter((change) =>
         change.type === 'put' ? this.#put(change.entry) : this.#delete(change.key, revision),
       )
       .map((change) => (change.type === 'put' ? change.entry.key : change.key));
-    for (const change of changes) if (change.type === 'delete') this.#forgetTombstones(change.key, revision);
+    this.#forgetTombstones(prefix, revision);
     return changed;
   }
 
   #put(entry: Entry): boolean {
-    const known = this.#entries.get(entry.key)?.modRevision ?? this.#tombstones.get(entry.key) ?? 0;
-    if (known >= entry.modRevision) return false;
+    if (this.#revisionOf(entry.key) >= entry.modRevision) return false;
+    const before = this.#entries.get(entry.key);
     this.#entries.set(entry.key, entry);
-    return true;
+    return before?.modRevision !== entry.modRevision || before.value !== entry.value;
   }
 
   #putValue(key: string, value: string, modRevision: number): void {
@@ -164,10 +176,15 @@ class WatchedReplica implements Replica {
   }
 
   #delete(key: string, revision: number): boolean {
-    const known = this.#entries.get(key);
-    if (known && known.modRevision > revision) return false;
+    if (this.#revisionOf(key) > revision) return false;
     this.#tombstones.set(key, revision);
     return this.#entries.delete(key);
+  }
+
+  #revisionOf(key: string): number {
+    const entry = this.#entries.get(key);
+    const revision = entry && !this.#fromFile.has(entry) ? entry.modRevision : 0;
+    return Math.max(revision, this.#tombstones.get(key) ?? 0);
   }
 
   #forgetTombstones(prefix: string, revision: number): void {
@@ -183,30 +200,35 @@ class WatchedReplica implements Replica {
   #save(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#saving = this.#saving
-      .catch(() => undefined)
-      .then(() => writeFileAtomic(this.#options.file, render([...this.#entries.values()])))
+    this.#nextSave ??= this.#saving = this.#saving
+      .then(() => {
+        this.#nextSave = null;
+        return writeFileAtomic(this.#options.file, this.#render());
+      })
       .catch((err: unknown) => {
         this.#options.log.warn({ err, file: this.#options.file }, 'the cache of records was not saved');
       });
-    return this.#saving;
+    return this.#nextSave;
+  }
+
+  #render(): string {
+    const stored = { complete: this.complete, entries: [...this.#entries.values()] };
+    return JSON.stringify({ checksum: checksum(stored), ...stored });
   }
 }
 
-function checksum(entries: readonly Entry[]): string {
+function checksum({ complete, entries }: Stored): string {
   const flat = entries.map((entry) => [entry.key, entry.value, entry.createRevision, entry.modRevision]);
-  return createHash('sha256').update(JSON.stringify(flat)).digest('hex');
-}
-
-function render(entries: readonly Entry[]): string {
-  return JSON.stringify({ checksum: checksum(entries), entries });
+  return createHash('sha256')
+    .update(JSON.stringify([complete, flat]))
+    .digest('hex');
 }
 
 /** Null when there is no usable file. */
-async function load(file: string, log: Log): Promise<Entry[] | null> {
+async function load(file: string, log: Log): Promise<Stored | null> {
   try {
     const stored = fileShape.parse(JSON.parse(await readFile(file, 'utf8')));
-    if (stored.checksum === checksum(stored.entries)) return stored.entries;
+    if (stored.checksum === checksum(stored)) return stored;
     throw new SyntaxError('checksum differs');
   } catch (err) {
     if ((err as NodeJS.ErrnoException).code === 'ENOENT') return null;

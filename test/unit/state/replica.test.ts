@@ -120,6 +120,86 @@ describe('the replica', () => {
     await second.close();
   });
 
+  it('keeps its own deletion against any older event, however they arrive', async () => {
+    const { state, send } = scripted();
+    const replica = await open(state);
+    await replica.record(10, [{ delete: '/p/a' }]);
+    send({ type: 'changes', revision: 5, changes: [{ type: 'delete', key: '/p/a' }] });
+    send({ type: 'changes', revision: 7, changes: [{ type: 'put', entry: entry('/p/a', 'ghost', 7) }] });
+    expect(replica.get('/p/a')).toBeNull();
+    await replica.close();
+  });
+
+  it('does not call itself whole after a start when it never was', async () => {
+    const first = await open(scripted().state);
+    await first.record(10, [{ put: '/p/a', value: 'x' }]);
+    await first.close();
+    const second = await open(scripted().state);
+    expect(second.get('/p/a')?.value).toBe('x');
+    expect(second.complete).toBe(false);
+    await second.close();
+  });
+
+  it('believes shared state more than its file, also when that counts from the beginning again', async () => {
+    const first = await open(scripted().state);
+    await first.record(900, [
+      { put: '/p/gone', value: 'x' },
+      { put: '/p/older', value: 'x' },
+      { put: '/p/asked', value: 'x' },
+    ]);
+    await first.close();
+    const { state, send } = scripted();
+    state.get = () => Promise.resolve(entry('/p/asked', 'restored', 4));
+    const second = await open(state);
+    await second.refresh(ctx, '/p/asked');
+    expect(second.get('/p/asked')?.value).toBe('restored');
+    const entries = [entry('/p/asked', 'restored', 4), entry('/p/older', 'restored', 3)];
+    send({ type: 'snapshot', snapshot: { revision: 5, entries } });
+    expect(second.list('/p/').map((found) => `${found.key}=${found.value}`)).toEqual([
+      '/p/older=restored',
+      '/p/asked=restored',
+    ]);
+    await second.close();
+  });
+
+  it('tells nobody of a snapshot that says what its file said', async () => {
+    const before = scripted();
+    const first = await open(before.state);
+    before.send({ type: 'snapshot', snapshot: { revision: 9, entries: [entry('/p/b', 'y', 3)] } });
+    await first.close();
+    const { state, send } = scripted();
+    const second = await open(state);
+    const told: string[] = [];
+    second.onChange((keys) => told.push(...keys));
+    send({ type: 'snapshot', snapshot: { revision: 9, entries: [entry('/p/b', 'y', 3)] } });
+    expect(told).toEqual([]);
+    await second.close();
+  });
+
+  it('keeps what was written while a read that did not see it was under way', async () => {
+    const { state } = scripted();
+    const answer = Promise.withResolvers<null>();
+    state.get = () => answer.promise;
+    const replica = await open(state);
+    const reading = replica.refresh(ctx, '/p/a');
+    await replica.record(10, [{ put: '/p/a', value: 'mine' }]);
+    answer.resolve(null);
+    await reading;
+    expect(replica.get('/p/a')?.value).toBe('mine');
+    await replica.close();
+  });
+
+  it('has each of many writes at once on disk when it returns', async () => {
+    const replica = await open(scripted().state);
+    const writes = Array.from({ length: 20 }, async (_, number) => {
+      const key = `/p/${String(number)}`;
+      await replica.record(number + 1, [{ put: key, value: 'v' }]);
+      expect(readFileSync(file, 'utf8')).toContain(`"${key}"`);
+    });
+    await Promise.all(writes);
+    await replica.close();
+  });
+
   it('reads through to shared state when asked to', async () => {
     const state = createMemoryState();
     const replica = await open(state);
