@@ -221,15 +221,24 @@ export function beingRemoved(name: string): AppError {
   return new AppError('conflict', `volume ${name} is being removed: try again in a moment`);
 }
 
+/** What an entry holds, read once: entries never change, and a listing of a thousand reads each every time. */
+const decoded = new WeakMap<Entry, unknown>();
+
 function decode<T>(codec: Codec<T>, entry: Entry | null): T | null {
-  return entry && codec.decode(entry.key, entry.value);
+  if (!entry) return null;
+  // The key's prefix, and so the entry, belongs to one codec.
+  const known = decoded.get(entry) as T | undefined;
+  if (known !== undefined) return known;
+  const record = codec.decode(entry.key, entry.value);
+  decoded.set(entry, record);
+  return record;
 }
 
 /** One damaged record must not hide the others: it is left out of lists, and named when it is asked for. */
 function decodeAll<T>(codec: Codec<T>, entries: readonly Entry[]): T[] {
   return entries.flatMap((entry) => {
     try {
-      return [codec.decode(entry.key, entry.value)];
+      return [decode(codec, entry)].filter((record) => record !== null);
     } catch {
       return [];
     }
