@@ -1,8 +1,7 @@
-import { constants } from 'node:fs';
-import { open } from 'node:fs/promises';
 import type { Ctx } from '../context.js';
 import { AppError } from '../errors.js';
 import { sleep } from '../lib/sleep.js';
+import { isHeld } from './held-device.js';
 import {
   generationOf,
   type RoleContainer,
@@ -28,7 +27,10 @@ export interface InitiatorSpec {
 export interface Initiator {
   observe(ctx: Ctx, volumeId: string): Promise<RoleObservation>;
   matches(spec: InitiatorSpec, observed: RoleObservation): boolean;
-  /** Answers the path of the block device, whose size is sizeBytes. Idempotent. */
+  /**
+   * Answers the path of the block device, whose size is sizeBytes. Idempotent. @throws `in_use` when the device
+   * of another account or portal is still mounted.
+   */
   attach(ctx: Ctx, spec: InitiatorSpec): Promise<string>;
   /**
    * Idempotent. @throws `in_use` while the device is mounted in any mount namespace of the host, e.g. by a
@@ -42,6 +44,8 @@ export interface UserspaceInitiatorOptions {
   readonly image: string;
   readonly cluster: string;
   readonly drainSeconds: number;
+  /** Whether anybody on the host has the device mounted. */
+  readonly isHeld?: (device: string) => Promise<boolean>;
 }
 
 /** A container that ends frees its mount namespace a moment after Docker calls it stopped. */
@@ -55,6 +59,13 @@ export function initiatorName(volumeId: string): string {
 /** qemu-storage-daemon, FUSE and a loop device in a container: needs no kernel iSCSI and no package on the host. */
 export function createUserspaceInitiator(options: UserspaceInitiatorOptions): Initiator {
   const { roles } = options;
+
+  /** Never under a mounted file system: its containers would get I/O errors, and lose what they wrote last. */
+  async function removeUnused(ctx: Ctx, volumeId: string, { status }: RoleObservation): Promise<void> {
+    if (typeof status?.device === 'string') await waitUnused(ctx, status.device, options.isHeld ?? isHeld);
+    await roles.remove(ctx, initiatorName(volumeId), options.drainSeconds);
+  }
+
   return {
     observe: (ctx, volumeId) => roles.observe(ctx, initiatorName(volumeId)),
     matches: (spec, observed) =>
@@ -67,9 +78,7 @@ export function createUserspaceInitiator(options: UserspaceInitiatorOptions): In
       const generation = generationOf(wanted.spec);
       const current =
         before.generation === generation && (before.status?.generation ?? generation) === generation;
-      if (before.present && !current) {
-        await roles.remove(ctx, initiatorName(spec.volumeId), options.drainSeconds);
-      }
+      if (before.present && !current) await removeUnused(ctx, spec.volumeId, before);
       const status = await roles.ensure(ctx, wanted).catch((reason: unknown) => {
         throw namedDevice(reason);
       });
@@ -77,9 +86,7 @@ export function createUserspaceInitiator(options: UserspaceInitiatorOptions): In
       throw new AppError('internal', `${initiatorName(spec.volumeId)} is ready without a device`);
     },
     async detach(ctx, volumeId) {
-      const { status } = await roles.observe(ctx, initiatorName(volumeId));
-      if (typeof status?.device === 'string') await waitUnused(ctx, status.device);
-      await roles.remove(ctx, initiatorName(volumeId), options.drainSeconds);
+      await removeUnused(ctx, volumeId, await roles.observe(ctx, initiatorName(volumeId)));
     },
   };
 }
@@ -94,23 +101,15 @@ function namedDevice(reason: unknown): AppError {
   return new AppError('unavailable', text, { cause: reason });
 }
 
-/** An exclusive open of a block device fails while any file system on it is mounted, in whatever namespace. */
-async function waitUnused(ctx: Ctx, device: string): Promise<void> {
+async function waitUnused(
+  ctx: Ctx,
+  device: string,
+  held: (device: string) => Promise<boolean>,
+): Promise<void> {
   const deadline = performance.now() + RELEASE_PATIENCE_MS;
-  for (;;) {
-    try {
-      const handle = await open(device, constants.O_RDONLY | constants.O_EXCL);
-      await handle.close();
-      return;
-    } catch (reason) {
-      const { code } = reason as NodeJS.ErrnoException;
-      if (code !== 'EBUSY') return;
-      if (ctx.signal.aborted || performance.now() > deadline) {
-        throw new AppError(
-          'in_use',
-          `${device} is still mounted by a container: stop it to detach the volume`,
-        );
-      }
+  while (await held(device)) {
+    if (ctx.signal.aborted || performance.now() > deadline) {
+      throw new AppError('in_use', `${device} is still mounted by a container: stop it to detach the volume`);
     }
     await sleep(RELEASE_POLL_MS, ctx.signal);
   }
