@@ -4,11 +4,12 @@
  * What a container gets is the `data` directory inside the file system: ext4's lost+found at the root would
  * break copy-up and databases that want an empty directory.
  */
-import { chmod, chown, mkdir, readFile, rename, rmdir, stat } from 'node:fs/promises';
+import { chmod, chown, mkdir, open, readFile, rename, rmdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { Ctx } from '../context.js';
 import { AppError } from '../errors.js';
 import { mustRun, runCommand } from './command.js';
+import { isHeld } from './held-device.js';
 import { parseMountInfo, type MountEntry } from './mount-info.js';
 
 export type FileSystemType = 'ext4' | 'xfs' | 'btrfs';
@@ -29,9 +30,9 @@ export interface MountRequest {
 }
 
 export interface FileSystems {
-  /** What blkid finds on the device, or null when it is blank. */
+  /** What blkid finds on the device, or null when it is blank. @throws when the device cannot be read. */
   probe(ctx: Ctx, device: string): Promise<string | null>;
-  /** mkfs. The tools refuse a device that holds something: that is the second guard, so no force option here. */
+  /** mkfs, on what `probe` has just found blank: mkfs.ext4 itself asks nobody. A caller that leaves does not end it. */
   make(ctx: Ctx, device: string, type: FileSystemType, options: readonly string[]): Promise<void>;
   /** Checks, mounts and prepares; answers the directory to hand out. */
   mount(ctx: Ctx, request: MountRequest): Promise<string>;
@@ -44,6 +45,8 @@ export interface MountObservation {
   /** Path of the block device, as it was when it was mounted. */
   readonly device: string;
   readonly readOnly: boolean;
+  /** The directory to hand out is there: false when a mount was cut off before it was made. */
+  readonly prepared: boolean;
 }
 
 export const DATA_DIRECTORY = 'data';
@@ -56,20 +59,27 @@ const MAKE_ARGS: Record<FileSystemType, readonly string[]> = {
 };
 /** blkid -p: 2 = nothing found; anything else but 0 is a failure. */
 const BLKID_NOTHING = 2;
+/** As far as the superblocks of ext4, xfs and btrfs reach. */
+const HEAD_BYTES = 128 * 1024;
+/** sb_inprogress. */
+const XFS_IN_PROGRESS_OFFSET = 126;
 /** e2fsck: 0 clean, 1 repaired. */
 const FSCK_REPAIRED = 1;
 
 export function createFileSystems(): FileSystems {
   return {
     async probe(ctx, device) {
+      const head = await readHead(device);
       const result = await runCommand(ctx, 'blkid', ['-p', '-o', 'value', '-s', 'TYPE', device]);
-      if (result.code === BLKID_NOTHING) return null;
+      if (result.code === BLKID_NOTHING || isUnfinishedXfs(head)) return null;
       if (result.code !== 0)
         throw new AppError('internal', `blkid failed on ${device}: ${result.stderr.trim()}`);
       return result.stdout.trim() || 'unknown';
     },
     async make(ctx, device, type, options) {
-      await mustRun(ctx, `mkfs.${type}`, [...MAKE_ARGS[type], ...options, device]);
+      const again = type === 'xfs' && isUnfinishedXfs(await readHead(device)) ? ['-f'] : [];
+      const untilItEnds = { ...ctx, signal: new AbortController().signal };
+      await mustRun(untilItEnds, `mkfs.${type}`, [...MAKE_ARGS[type], ...again, ...options, device]);
     },
     mount,
     async unmount(ctx, mountpoint) {
@@ -78,7 +88,9 @@ export function createFileSystems(): FileSystems {
     },
     async observe(mountpoint) {
       const entry = await entryOf(mountpoint);
-      return entry && { device: entry.source, readOnly: entry.superOptions.includes('ro') };
+      if (!entry) return null;
+      const prepared = await isThere(path.join(mountpoint, DATA_DIRECTORY));
+      return { device: entry.source, readOnly: entry.superOptions.includes('ro'), prepared };
     },
   };
 }
@@ -104,6 +116,8 @@ async function makeData(data: string, owner: RootOwner): Promise<void> {
 
 /** Replays the journal and repairs what is safe to repair; a clean file system costs a few milliseconds. */
 async function check(ctx: Ctx, device: string): Promise<void> {
+  // A container that outlives its unmount still has it: a second mount is the same file system, and in order.
+  if (await isHeld(device)) return;
   const result = await runCommand(ctx, 'e2fsck', ['-p', device]);
   if (result.code <= FSCK_REPAIRED) return;
   throw new AppError(
@@ -123,4 +137,32 @@ async function isDirectory(file: string): Promise<boolean> {
     (found) => found.isDirectory(),
     () => false,
   );
+}
+
+/** Also when it cannot be told, as on a dead device: what is mounted is not taken for unprepared by mistake. */
+async function isThere(file: string): Promise<boolean> {
+  return stat(file).then(
+    () => true,
+    (reason: unknown) => (reason as NodeJS.ErrnoException).code !== 'ENOENT',
+  );
+}
+
+/** blkid calls a device that it cannot read blank; so it is read here first, and a failure is one. */
+async function readHead(device: string): Promise<Buffer> {
+  try {
+    const handle = await open(device, 'r');
+    try {
+      const { buffer, bytesRead } = await handle.read(Buffer.alloc(HEAD_BYTES), 0, HEAD_BYTES, 0);
+      return buffer.subarray(0, bytesRead);
+    } finally {
+      await handle.close();
+    }
+  } catch (reason) {
+    throw AppError.from(reason, 'unavailable', `${device} cannot be read`);
+  }
+}
+
+/** mkfs.xfs says so in the superblock until it is done. blkid takes it for a file system; nothing can be in it. */
+function isUnfinishedXfs(head: Buffer): boolean {
+  return head.subarray(0, 4).toString('latin1') === 'XFSB' && head[XFS_IN_PROGRESS_OFFSET] === 1;
 }

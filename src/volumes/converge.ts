@@ -259,10 +259,12 @@ function isThere(volume: VolumeRecord, { backingBytes }: TargetObservation): boo
   return volume.status === 'creating' ? backingBytes === volume.sizeBytes : backingBytes !== null;
 }
 
-/** A device that is not known now may come back: what is mounted on it stays until it is known to be another. */
+/**
+ * A mount that was cut off before its directory was made is made anew; nobody can have been given it. A device
+ * that is not known now may come back: what is mounted on it stays until it is known to be another. */
 function judgeMount(mount: MountObservation, device: string | null, volume: VolumeRecord): Observed['mount'] {
   return {
-    current: device === null || mount.device === device,
+    current: mount.prepared && (device === null || mount.device === device),
     readOnly: mount.readOnly && !volume.mountOptions.includes('ro'),
   };
 }

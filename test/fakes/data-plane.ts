@@ -35,6 +35,8 @@ export interface World {
   /** Devices that a container has mounted itself. */
   readonly heldDevices: Set<string>;
   readonly takenPorts: Set<number>;
+  /** Mountpoints whose mount was cut off before the directory to hand out was made. */
+  readonly unprepared: Set<string>;
   /** Volume ids whose initiator was asked to stop and waits for its last user. */
   readonly draining: Set<string>;
 }
@@ -51,6 +53,7 @@ export function createFakeDataPlane(): FakeDataPlane {
     heldDevices: new Set(),
     takenPorts: new Set(),
     draining: new Set(),
+    unprepared: new Set(),
   };
   const effects: string[] = [];
   let failure: { left: number; when: 'before' | 'after'; reason: AppError } | null = null;
@@ -176,10 +179,18 @@ export function createFakeDataPlane(): FakeDataPlane {
       await effect(`mount ${mountpoint}`, () => world.mounts.set(mountpoint, device));
       return `${mountpoint}/data`;
     },
-    unmount: (_ctx, mountpoint) => effect(`unmount ${mountpoint}`, () => world.mounts.delete(mountpoint)),
+    unmount: (_ctx, mountpoint) =>
+      effect(`unmount ${mountpoint}`, () => {
+        world.mounts.delete(mountpoint);
+        world.unprepared.delete(mountpoint);
+      }),
     observe: (mountpoint) => {
       const device = world.mounts.get(mountpoint);
-      return Promise.resolve(device === undefined ? null : { device, readOnly: false });
+      return Promise.resolve(
+        device === undefined
+          ? null
+          : { device, readOnly: false, prepared: !world.unprepared.has(mountpoint) },
+      );
     },
   };
 

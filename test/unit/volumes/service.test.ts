@@ -311,6 +311,17 @@ describe('mount', () => {
     nothingIsLeft();
   });
 
+  it('that was cut off before its directory was made is made anew', async () => {
+    const dying = await start();
+    await dying.create(ctx, 'db', {});
+    await dying.mount(ctx, 'db', 'a');
+    const mountpoint = [...plane.world.mounts.keys()][0] ?? '';
+    plane.world.unprepared.add(mountpoint);
+    await (await start()).mount(ctx, 'db', 'b');
+    expect(plane.effects.filter((effect) => effect === `mount ${mountpoint}`)).toHaveLength(2);
+    expect(plane.world.unprepared.size).toBe(0);
+  });
+
   it('works without etcd on a volume that this node has attached', async () => {
     const before = await start();
     await before.create(ctx, 'db', {});

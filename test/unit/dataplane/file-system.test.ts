@@ -1,0 +1,85 @@
+import { execFileSync } from 'node:child_process';
+import { closeSync, mkdtempSync, openSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import type { Ctx } from '../../../src/context.js';
+import { createFileSystems } from '../../../src/dataplane/file-system.js';
+import { isHeld } from '../../../src/dataplane/held-device.js';
+import { createLog } from '../../../src/log.js';
+
+const ctx = (signal = new AbortController().signal): Ctx => ({
+  log: createLog('silent'),
+  signal,
+  requestId: 'test',
+});
+const fileSystems = createFileSystems();
+let directory: string;
+let disk: string;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'disk-'));
+  disk = join(directory, 'disk.img');
+  writeFileSync(disk, '');
+  truncateSync(disk, 400 * 2 ** 20);
+});
+
+afterEach(() => {
+  rmSync(directory, { recursive: true });
+});
+
+/** As mkfs.xfs leaves it when it is killed. */
+function unfinish(): void {
+  const file = openSync(disk, 'r+');
+  writeSync(file, Uint8Array.of(1), 0, 1, 126);
+  closeSync(file);
+}
+
+describe('a disk', () => {
+  it('without anything on it is blank', async () => {
+    expect(await fileSystems.probe(ctx(), disk)).toBeNull();
+  });
+
+  it('that cannot be read is not taken for blank', async () => {
+    await expect(fileSystems.probe(ctx(), join(directory, 'none'))).rejects.toThrow('none cannot be read');
+    await expect(fileSystems.probe(ctx(), directory)).rejects.toThrow('cannot be read');
+  });
+
+  it.each(['ext4', 'xfs', 'btrfs'] as const)('with %s on it says so', async (type) => {
+    await fileSystems.make(ctx(), disk, type, []);
+    expect(await fileSystems.probe(ctx(), disk)).toBe(type);
+  });
+
+  it('with what is no file system of ours is not blank', async () => {
+    execFileSync('mkswap', [disk], { stdio: 'ignore' });
+    expect(await fileSystems.probe(ctx(), disk)).toBe('swap');
+  });
+
+  it('whose xfs was cut off in the making is blank, and is made then', async () => {
+    await fileSystems.make(ctx(), disk, 'xfs', []);
+    unfinish();
+    expect(await fileSystems.probe(ctx(), disk)).toBeNull();
+    await fileSystems.make(ctx(), disk, 'xfs', []);
+    expect(await fileSystems.probe(ctx(), disk)).toBe('xfs');
+  });
+
+  it('with a whole xfs on it is not made again', async () => {
+    await fileSystems.make(ctx(), disk, 'xfs', []);
+    await expect(fileSystems.make(ctx(), disk, 'xfs', [])).rejects.toThrow('mkfs.xfs failed');
+  });
+
+  it('is made to the end, also when the caller has left', async () => {
+    await fileSystems.make(ctx(AbortSignal.abort()), disk, 'ext4', []);
+    expect(await fileSystems.probe(ctx(), disk)).toBe('ext4');
+  });
+});
+
+describe('a device', () => {
+  it('that is not there is not held', async () => {
+    expect(await isHeld(join(directory, 'none'))).toBe(false);
+  });
+
+  it('of which nothing can be told counts as an error, not as free', async () => {
+    await expect(isHeld(join(disk, 'below-a-file'))).rejects.toMatchObject({ code: 'unavailable' });
+  });
+});
