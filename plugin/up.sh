@@ -67,7 +67,8 @@ make_demo_image() {
     }
 }
 
-in_demo() { docker run --rm --network none --volume "$volume:/data" openebs/demo sh -c "$1"; }
+# The image may be the data plane's own, whose entry point is a role.
+in_demo() { docker run --rm --network none --volume "$volume:/data" --entrypoint /bin/sh openebs/demo -c "$1"; }
 
 show_volume() {
     step 'Main job: a volume, written by one container and read by another'
