@@ -9,6 +9,7 @@
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
+import { AppError } from '../errors.js';
 import { writeFileAtomic } from '../lib/atomic-file.js';
 import type { Log } from '../log.js';
 
@@ -18,7 +19,7 @@ const shape = z.object({
 });
 
 export interface MountCounts {
-  /** Answers whether this is the volume's first. */
+  /** What cannot be written is not counted: the caller fails, and nobody would ever drop it. */
   add(volumeId: string, mountId: string): Promise<void>;
   /** Answers false when the id did not hold the volume. */
   drop(volumeId: string, mountId: string): Promise<boolean>;
@@ -42,20 +43,33 @@ export async function loadMountCounts(file: string, bootId: string, log: Log): P
     return writing;
   }
 
+  function take(volumeId: string, mountId: string): boolean {
+    const mounts = volumes.get(volumeId);
+    const count = mounts?.get(mountId);
+    if (!mounts || count === undefined) return false;
+    if (count > 1) mounts.set(mountId, count - 1);
+    else mounts.delete(mountId);
+    if (mounts.size === 0) volumes.delete(volumeId);
+    return true;
+  }
+
   return {
     async add(volumeId, mountId) {
       const mounts = volumes.get(volumeId) ?? new Map<string, number>();
       volumes.set(volumeId, mounts.set(mountId, (mounts.get(mountId) ?? 0) + 1));
-      await save();
+      try {
+        await save();
+      } catch (reason) {
+        take(volumeId, mountId);
+        throw AppError.from(reason, 'unavailable', `cannot note the mount in ${file}`);
+      }
     },
     async drop(volumeId, mountId) {
-      const mounts = volumes.get(volumeId);
-      const count = mounts?.get(mountId);
-      if (!mounts || count === undefined) return false;
-      if (count > 1) mounts.set(mountId, count - 1);
-      else mounts.delete(mountId);
-      if (mounts.size === 0) volumes.delete(volumeId);
-      await save();
+      if (!take(volumeId, mountId)) return false;
+      // It is over, noted or not: who starts from an older file asks the engine who is left (service.ts).
+      await save().catch((err: unknown) => {
+        log.warn({ err, file }, 'an unmount could not be noted');
+      });
       return true;
     },
     async clear(volumeId) {

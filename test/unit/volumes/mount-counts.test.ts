@@ -41,6 +41,17 @@ describe('mount counts', () => {
     expect((await loadMountCounts(file, 'boot-2', log)).total('v')).toBe(0);
   });
 
+  it('do not count a mount that cannot be noted, and drop one all the same', async () => {
+    const counts = await loadMountCounts(file, 'boot-1', log);
+    await counts.add('v', 'a');
+    rmSync(join(directory, 'run'), { recursive: true });
+    await expect(counts.add('v', 'b')).rejects.toMatchObject({ code: 'unavailable' });
+    await expect(counts.add('v', 'a')).rejects.toThrow('cannot note the mount');
+    expect(counts.total('v')).toBe(1);
+    expect(await counts.drop('v', 'a')).toBe(true);
+    expect(counts.total('v')).toBe(0);
+  });
+
   it.each(['', '{', '{"bootId":"boot-1","volumes":{"v":{"a":-1}}}', 'null'])(
     'start empty on the damaged file %j',
     async (content) => {
