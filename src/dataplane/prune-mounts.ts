@@ -6,7 +6,8 @@ import { parseMountInfo, type MountEntry } from './mount-info.js';
 /**
  * The plugin is given /var/lib with all that was mounted below it at its start: the layers of every running
  * container too. Held here they would stay mounted after their containers are gone, so all but ours are dropped.
- * Never where an unmount would travel back to the host: that is where the parent mount is shared.
+ * Never where an unmount would travel back to the host: that is where the parent mount is shared, its own or that of
+ * one below it, as a lazy unmount takes all that is below along.
  */
 export async function pruneMounts(ctx: Ctx, below: string, keep: string): Promise<void> {
   const entries = parseMountInfo(await readFile('/proc/self/mountinfo', 'utf8'));
@@ -22,9 +23,12 @@ export function prunable(entries: readonly MountEntry[], below: string, keep: st
   const byId = new Map(entries.map((entry) => [entry.id, entry]));
   const isShared = (entry: MountEntry | undefined) =>
     entry?.propagation.some((field) => field.startsWith('shared:')) ?? true;
+  const children = Map.groupBy(entries, (entry) => entry.parent);
+  const carriesShared = (entry: MountEntry): boolean =>
+    (children.get(entry.id) ?? []).some((child) => isShared(entry) || carriesShared(child));
   return entries
     .filter(({ mountpoint }) => mountpoint.startsWith(`${below}/`))
     .filter(({ mountpoint }) => mountpoint !== keep && !mountpoint.startsWith(`${keep}/`))
-    .filter((entry) => !isShared(byId.get(entry.parent)))
+    .filter((entry) => !isShared(byId.get(entry.parent)) && !carriesShared(entry))
     .toSorted((one, other) => other.mountpoint.length - one.mountpoint.length);
 }
