@@ -63,7 +63,10 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
     await attempt('volumes', () => deps.volumes.reconcile(ctx));
   }
 
-  const loop = run(ctx, deps, heal);
+  // It ends by the abort only; what the first steps throw then is nobody's failure.
+  const loop = run(ctx, deps, heal).catch((err: unknown) => {
+    if (!ctx.signal.aborted) ctx.log.error({ err }, 'healing has ended');
+  });
   const observer = startObserver(ctx, { ...deps, state: shared.state });
   const yielding = setInterval(() => void deps.volumes.yieldDevices(ctx), YIELD_MS).unref();
   return {
@@ -78,7 +81,7 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
     async close() {
       clearInterval(yielding);
       await observer.close();
-      await loop.catch(() => undefined);
+      await loop;
       await replica.close();
       await shared.state.close();
     },
