@@ -16,6 +16,7 @@ use parent -norequire, 'Role';
 use Role qw(now nap);
 
 my $EXPORT = '/run/lun';
+my $DEVICE_FILE = '/spec/device';    # the loop device we attached last
 my $TRIM_LIBRARY = '/usr/local/lib/openebs/libopenebs-trim.so';    # built from trim.c
 my @OLDEST_QEMU = (10, 0, 13);
 my $RETRY_SECONDS = 0.1;
@@ -29,6 +30,26 @@ sub apply_spec {
         -e $need->[0] or die "this host has no $need->[0]: $need->[1]\n";
     }
     check_qemu();
+    $self->detach_dead_device if !$self->{device};
+    return;
+}
+
+# After a SIGKILL our loop device stays bound to an export that is gone, for ever. The one we noted is ours only
+# if the kernel cannot tell its backing file any more (ENOTCONN): a live one belongs to somebody else by now.
+sub detach_dead_device {
+    my ($self) = @_;
+    open my $file, '<', $DEVICE_FILE or return;
+    my $device = <$file> // '';
+    close $file;
+    chomp $device;
+    return if $device !~ m{\A/dev/loop\d+\z};
+    my $inode = `losetup --noheadings --list --output BACK-INO $device 2>/dev/null` // '';
+    my $bound = -e '/sys/block/' . substr($device, 5) . '/loop/backing_file';
+    if ($bound && $inode !~ /[1-9]/) {
+        system 'losetup', '--detach', $device;
+        $self->say_log("detached $device, whose export had died");
+    }
+    unlink $DEVICE_FILE;
     return;
 }
 
@@ -67,6 +88,9 @@ sub attach_loop {
     chomp $device;
     die "cannot attach a loop device: $device\n" if $status != 0;
     $self->{device} = $device;
+    open my $note, '>', $DEVICE_FILE or die "cannot write $DEVICE_FILE: $!\n";
+    print {$note} "$device\n";
+    close $note;
     my ($name) = $device =~ m{\A/dev/(loop\d+)\z} or die "losetup answered $device\n";
     $self->{sys} = "/sys/block/$name";
     return;
@@ -121,7 +145,8 @@ sub qemu_ended {
     # The device is dead with its daemon: whoever has it mounted gets I/O errors until it is mounted anew.
     $self->detach_loop;
     $self->{device} = $self->{sys} = undef;
-    system 'umount', '-l', $EXPORT if $had_device;
+    # A daemon that was killed leaves a dead mount behind, with which the next one could not start.
+    system 'umount', '-l', $EXPORT if mounted($EXPORT);
     my $failures = $self->{failures} = ($self->{failures} // 0) + 1;
     my $wait = $RETRY_SECONDS * 2**($failures > 6 ? 6 : $failures - 1);
     $self->{retry_at} = now() + ($wait > $MAX_RETRY_SECONDS ? $MAX_RETRY_SECONDS : $wait);
@@ -131,6 +156,14 @@ sub qemu_ended {
         ? "the initiator lost its daemon ($self->{exit_text}): the device is dead"
         : "cannot log in to $self->{spec}{portal} ($self->{exit_text}), trying again");
     return;
+}
+
+sub mounted {
+    my ($where) = @_;
+    open my $file, '<', '/proc/self/mounts' or return 1;
+    my $found = grep { (split / /)[1] eq $where } <$file>;
+    close $file;
+    return $found;
 }
 
 sub status {
@@ -150,6 +183,7 @@ sub drained {
 
 sub shut_down {
     my ($self) = @_;
+    unlink $DEVICE_FILE if !$self->loop_bound;
     return if !$self->{qemu};
     $self->end_child($self->{qemu}, $QUIT_SECONDS)
         or $self->say_log("qemu-storage-daemon did not end within $QUIT_SECONDS s: killed");

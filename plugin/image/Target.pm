@@ -27,16 +27,18 @@ my $RETRY_SECONDS = 1;
 sub apply_spec {
     my ($self) = @_;
     my $spec = $self->read_spec;
-    my $before = $self->{spec};
     $self->{spec} = $spec;
     if (!$self->{tgtd}) {
         $self->start;
         return;
     }
-    if (($before->{port} // '') ne $spec->{port} || ($before->{address} // '') ne $spec->{address}) {
-        $self->open_portal;
+    $self->open_portal if ($self->{portal} // '') ne "$spec->{address}:$spec->{port}";
+    if (!eval { $self->admit; 1 }) {
+        # Nobody knows who is admitted now: a new tgtd admits whom the spec says.
+        my $reason = $@;
+        $self->stop_tgtd;
+        die $reason;
     }
-    $self->admit;
     $self->set_state('ready') if !$self->{terminating};
     return;
 }
@@ -85,10 +87,10 @@ sub open_portal {
     my $spec = $self->{spec};
     my @old = $self->{tgt}->portals;
     my $wanted = "$spec->{address}:$spec->{port}";
-    return if grep { $_ eq $wanted } @old;
-    eval { $self->{tgt}->call('new', 'portal', text => "portal=$wanted"); 1 }
+    grep { $_ eq $wanted } @old
+        or eval { $self->{tgt}->call('new', 'portal', text => "portal=$wanted"); 1 }
         or die "port taken: cannot listen on $wanted\n";
-    for my $portal (@old) {
+    for my $portal (grep { $_ ne $wanted } @old) {
         $self->{tgt}->call('delete', 'portal', text => "portal=$portal");
     }
     $self->{portal} = $wanted;
@@ -149,9 +151,16 @@ sub tick {
         $self->{retry_at} = 0;
         $self->set_state('error', "tgtd ended: $self->{exit_text}");
     }
-    return if $self->{tgtd} || now() < ($self->{retry_at} // 0);
-    $self->{spec} = $self->read_spec;
-    $self->start;
+    return if now() < ($self->{retry_at} // 0);
+    if (!$self->{tgtd}) {
+        $self->{spec} = $self->read_spec;
+        $self->start;
+    }
+    elsif ($self->{state} eq 'error') {
+        # A reload that failed (its port was taken) is tried again: nobody need ask twice.
+        $self->{retry_at} = now() + $RETRY_SECONDS;
+        $self->apply_spec;
+    }
     return;
 }
 

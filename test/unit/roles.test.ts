@@ -1,0 +1,224 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+
+const modules = readdirSync('plugin/image').filter((file) => file.endsWith('.pm'));
+
+describe('the roles', () => {
+  it.each(modules)('%s compiles without a warning', (file) => {
+    const loaded = file === 'Role.pm' ? [] : ['-MRole'];
+    const check = spawnSync('perl', ['-Iplugin/image', ...loaded, '-wc', `plugin/image/${file}`], {
+      encoding: 'utf8',
+    });
+    expect(check.stderr.trim()).toBe(`plugin/image/${file} syntax OK`);
+  });
+
+  it('see a mount that a killed daemon left behind, and none where there is none', () => {
+    const program = "print join ' ', map { Initiator::mounted($_) ? 1 : 0 } '/proc', '/run/no-lun';";
+    const { stdout } = spawnSync('perl', ['-Iplugin/image', '-MRole', '-MInitiator', '-e', program], {
+      encoding: 'utf8',
+    });
+    expect(stdout).toBe('1 0');
+  });
+
+  it('never hand a secret to a program: only the names of files that hold one', () => {
+    const text = modules.map((file) => readFileSync(`plugin/image/${file}`, 'utf8')).join('\n');
+    const commands = text.match(/(spawn|system|exec)\b[^;]*;/g) ?? [];
+    expect(commands.length).toBeGreaterThan(4);
+    expect(commands.filter((command) => /read_secret|\$secret|password=/.test(command))).toEqual([]);
+  });
+});
+
+describe("tgtd's management socket", () => {
+  let directory: string;
+  let socketPath: string;
+  let server: net.Server;
+  let requests: Buffer[];
+  /** What the fake tgtd answers: an error number and a text. */
+  let answer: { error: number; text: string };
+
+  beforeEach(async () => {
+    directory = mkdtempSync(join(tmpdir(), 'tgtd-'));
+    socketPath = join(directory, 'tgtd.0');
+    requests = [];
+    answer = { error: 0, text: '' };
+    // It reads as many bytes as the request says it has, answers and closes, as tgtd does.
+    server = net.createServer((socket) => {
+      let received = Buffer.alloc(0);
+      socket.on('data', (chunk) => {
+        received = Buffer.concat([received, chunk]);
+        if (received.length < 120 || received.length < received.readUInt32LE(72)) return;
+        requests.push(received);
+        const head = Buffer.alloc(8);
+        head.writeUInt32LE(answer.error, 0);
+        head.writeUInt32LE(8 + answer.text.length, 4);
+        socket.end(Buffer.concat([head, Buffer.from(answer.text)]));
+      });
+    });
+    server.listen(socketPath);
+    await once(server, 'listening');
+  });
+
+  afterEach(async () => {
+    server.close();
+    await once(server, 'close');
+    rmSync(directory, { recursive: true });
+  });
+
+  /** The program is read from stdin, and so is what it sends: nothing of it is in argv. */
+  async function perl(program: string): Promise<{ code: number; stdout: string; stderr: string }> {
+    const child = spawn('perl', ['-Iplugin/image', '-MTgt', '-', socketPath]);
+    let stdout = '';
+    let stderr = '';
+    child.stdout.on('data', (chunk: Buffer) => (stdout += chunk.toString()));
+    child.stderr.on('data', (chunk: Buffer) => (stderr += chunk.toString()));
+    child.stdin.end(`my $tgt = Tgt->new(shift @ARGV);\n${program}\n`);
+    const [code] = (await once(child, 'close')) as [number];
+    return { code, stdout, stderr };
+  }
+
+  /** struct tgtadm_req: 120 bytes, no padding. */
+  function read(request: Buffer | undefined) {
+    if (!request) throw new TypeError('no request came');
+    return {
+      mode: request.readInt32LE(0),
+      op: request.readInt32LE(4),
+      driver: request.subarray(8, 72).toString().replace(/\0+$/, ''),
+      length: request.readUInt32LE(72),
+      tid: request.readInt32LE(76),
+      sid: request.readBigUInt64LE(80),
+      lun: request.readBigUInt64LE(88),
+      cid: request.readUInt32LE(96),
+      rest: [100, 104, 108, 112].map((offset) => request.readUInt32LE(offset)),
+      force: request.readUInt32LE(116),
+      text: request.subarray(120).toString(),
+    };
+  }
+
+  it('is sent an account with its secret', async () => {
+    const text = 'user=v1-3,password=s3cr3t';
+    expect(await perl(`$tgt->call('new', 'account', text => '${text}');`)).toMatchObject({
+      code: 0,
+      stderr: '',
+    });
+    expect(read(requests[0])).toEqual({
+      mode: 7,
+      op: 0,
+      driver: 'iscsi',
+      length: 120 + text.length + 1,
+      tid: 1,
+      sid: 0n,
+      lun: 0n,
+      cid: 0,
+      rest: [0, 0, 0, 0],
+      force: 0,
+      text: `${text}\0`,
+    });
+  });
+
+  it.each([
+    ["'new', 'device', lun => 1, text => 'path=/pool/disk.img,bstype=rdwr'", { mode: 2, op: 0, lun: 1n }],
+    ["'update', 'device', lun => 1, text => 'thin_provisioning=1'", { mode: 2, op: 5, lun: 1n }],
+    ["'bind', 'target', text => 'initiator-name=iqn.a'", { mode: 1, op: 3 }],
+    ["'unbind', 'account', text => 'user=u'", { mode: 7, op: 4 }],
+    ["'show', 'connection'", { mode: 6, op: 2, length: 120, text: '' }],
+    [
+      "'delete', 'connection', sid => 5_000_000_000, cid => 9",
+      { mode: 6, op: 1, sid: 5_000_000_000n, cid: 9 },
+    ],
+    ["'delete', 'portal', text => 'portal=127.0.0.1:0'", { mode: 3, op: 1 }],
+  ])('is sent call(%s)', async (call, wanted) => {
+    expect((await perl(`$tgt->call(${call});`)).stderr).toBe('');
+    expect(read(requests[0])).toMatchObject(wanted);
+  });
+
+  it('answers an error that is named with what was asked, without its text', async () => {
+    answer.error = 14;
+    const { code, stderr } = await perl("$tgt->call('new', 'account', text => 'user=u,password=s3cr3t');");
+    expect(code).not.toBe(0);
+    expect(stderr).toContain('tgtd: account exists (new account)');
+    expect(stderr).not.toContain('s3cr3t');
+  });
+
+  it('tells who is logged in', async () => {
+    answer.text = [
+      'Session: 3',
+      '    Connection: 1',
+      '        Initiator: iqn.node-a',
+      '        IP Address: 127.0.0.1',
+      'Session: 7',
+      '    Connection: 0',
+      '        Initiator: iqn.node-b alias: none',
+      '',
+    ].join('\n');
+    const { stdout } = await perl(
+      'print join ",", map { "$_->{sid}/$_->{cid}/$_->{initiator}" } $tgt->connections;',
+    );
+    expect(stdout).toBe('3/1/iqn.node-a,7/0/iqn.node-b');
+  });
+
+  it('tells its portals', async () => {
+    answer.text = 'Portal: 127.0.0.1:13260,1\nPortal: [::1]:13260,1\n';
+    const { stdout } = await perl('print join " ", $tgt->portals;');
+    expect(stdout).toBe('127.0.0.1:13260 [::1]:13260');
+  });
+
+  /** Reloads a target at a spec of these lines, on a tgtd that fails what `failing` names. */
+  const reload = (failing: string, lines: string) =>
+    perl(`
+      require Role; require Target;
+      package Fake;
+      sub portals { return @{ $_[0]{portals} } }
+      sub connections { return () }
+      sub call {
+          my ($self, $op, $mode, %with) = @_;
+          die "no\n" if "$op $mode" eq '${failing}' && !$self->{well};
+          push @{ $self->{portals} }, $with{text} =~ /portal=(.*)/ if "$op $mode" eq 'new portal';
+      }
+      package main;
+      my $target = Target->new;
+      my %spec = (address => '127.0.0.1', ${lines});
+      $target->{tgt} = bless { portals => ['127.0.0.1:13260'] }, 'Fake';
+      $target->{tgtd} = fork || exec 'sleep', '60';
+      $target->{portal} = '127.0.0.1:13260';
+      { no warnings; *Target::read_spec = sub { return {%spec} }; *Target::read_secret = sub { return 'secret' };
+        *Role::say_log = sub { }; *Target::start = sub { die "started\n" }; }
+      for my $attempt (1, 2) {
+          eval { $attempt == 1 ? $target->apply_spec : $target->tick; 1 } or $target->set_state('error', "$@" =~ s/\n//r);
+          print "$target->{state} ", $target->{error}, ' ', $target->{tgtd} ? 'up' : 'down', ' ', $target->{portal}, "\n";
+          $target->{tgt}{well} = 1;
+      }
+      kill 'KILL', $target->{tgtd} if $target->{tgtd};
+    `);
+
+  it('refuses a port, and the target is not ready until it has that port, which it tries by itself', async () => {
+    const { stdout, stderr } = await reload('new portal', 'port => 13_261');
+    expect(stderr).toBe('');
+    expect(stdout.split('\n')).toEqual([
+      'error port taken: cannot listen on 127.0.0.1:13261 up 127.0.0.1:13260',
+      'ready  up 127.0.0.1:13261',
+      '',
+    ]);
+  });
+
+  it('fails in the middle of an admission, and the target begins anew rather than guess whom it admits', async () => {
+    const { stdout, stderr } = await reload(
+      'bind account',
+      "port => 13_260, admit => 'iqn.a user-2 secret-2'",
+    );
+    expect(stderr).toBe('');
+    expect(stdout.split('\n')[0]).toBe('error no down 127.0.0.1:13260');
+    expect(stdout.split('\n')[1]).toContain('error started down');
+  });
+
+  it('that closes without an answer is an error', async () => {
+    server.removeAllListeners('connection');
+    server.on('connection', (socket) => socket.destroy());
+    const { stderr } = await perl("$tgt->call('show', 'connection');");
+    expect(stderr).toMatch(/closed the connection without an answer|does not answer/);
+  });
+});
