@@ -217,8 +217,8 @@ describe("tgtd's management socket", () => {
 
   it('that closes without an answer is an error', async () => {
     server.removeAllListeners('connection');
-    server.on('connection', (socket) => socket.destroy());
+    server.on('connection', (socket) => socket.once('data', () => socket.end()));
     const { stderr } = await perl("$tgt->call('show', 'connection');");
-    expect(stderr).toMatch(/closed the connection without an answer|does not answer/);
+    expect(stderr).toContain('tgtd closed the connection without an answer');
   });
 });
