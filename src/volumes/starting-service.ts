@@ -60,9 +60,10 @@ export class StartingService implements VolumeService {
     const give = () => {
       late.reject(this.#notYet());
     };
+    if (signal.aborted) give();
     signal.addEventListener('abort', give, { once: true });
     try {
-      return await Promise.race([this.#real.promise, late.promise]);
+      return await Promise.race([late.promise, this.#real.promise]);
     } finally {
       signal.removeEventListener('abort', give);
     }
