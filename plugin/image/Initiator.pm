@@ -34,23 +34,31 @@ sub apply_spec {
     return;
 }
 
-# After a SIGKILL our loop device stays bound to an export that is gone, for ever. The one we noted is ours only
-# if the kernel cannot tell its backing file any more (ENOTCONN): a live one belongs to somebody else by now.
+# After a SIGKILL our loop device stays bound to an export that is gone, for ever. What we noted is ours while its
+# backing device is the noted one, or the kernel cannot tell it any more (ENOTCONN); anything else is somebody
+# else's by now.
 sub detach_dead_device {
     my ($self) = @_;
     open my $file, '<', $DEVICE_FILE or return;
-    my $device = <$file> // '';
+    my ($device, $noted) = split ' ', <$file> // '';
     close $file;
-    chomp $device;
-    return if $device !~ m{\A/dev/loop\d+\z};
-    my $inode = `losetup --noheadings --list --output BACK-INO $device 2>/dev/null` // '';
+    return if ($device // '') !~ m{\A/dev/loop\d+\z} || !defined $noted;
     my $bound = -e '/sys/block/' . substr($device, 5) . '/loop/backing_file';
-    if ($bound && $inode !~ /[1-9]/) {
+    my $backing = backing_device($device);
+    if ($bound && ($backing eq '' || $backing eq $noted)) {
         system 'losetup', '--detach', $device;
         $self->say_log("detached $device, whose export had died");
     }
     unlink $DEVICE_FILE;
     return;
+}
+
+# "0:57", the device number of the file system that holds the backing file.
+sub backing_device {
+    my ($device) = @_;
+    my $number = `losetup --noheadings --list --output BACK-MAJ:MIN $device 2>/dev/null` // '';
+    $number =~ s/\s+//g;
+    return $number;
 }
 
 sub check_qemu {
@@ -89,7 +97,7 @@ sub attach_loop {
     die "cannot attach a loop device: $device\n" if $status != 0;
     $self->{device} = $device;
     open my $note, '>', $DEVICE_FILE or die "cannot write $DEVICE_FILE: $!\n";
-    print {$note} "$device\n";
+    print {$note} "$device ", backing_device($device), "\n";
     close $note;
     my ($name) = $device =~ m{\A/dev/(loop\d+)\z} or die "losetup answered $device\n";
     $self->{sys} = "/sys/block/$name";

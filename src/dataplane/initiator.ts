@@ -1,6 +1,7 @@
 import type { Ctx } from '../context.js';
 import { AppError } from '../errors.js';
 import { sleep } from '../lib/sleep.js';
+import { runCommand } from './command.js';
 import { isHeld } from './held-device.js';
 import {
   generationOf,
@@ -63,7 +64,9 @@ export function createUserspaceInitiator(options: UserspaceInitiatorOptions): In
   /** Never under a mounted file system: its containers would get I/O errors, and lose what they wrote last. */
   async function removeUnused(ctx: Ctx, volumeId: string, { status }: RoleObservation): Promise<void> {
     if (typeof status?.device === 'string') await waitUnused(ctx, status.device, options.isHeld ?? isHeld);
+    const noted = await roles.readNote(initiatorName(volumeId), 'device');
     await roles.remove(ctx, initiatorName(volumeId), options.drainSeconds);
+    if (noted !== null) await detachDead(ctx, noted);
   }
 
   return {
@@ -89,6 +92,27 @@ export function createUserspaceInitiator(options: UserspaceInitiatorOptions): In
       await removeUnused(ctx, volumeId, await roles.observe(ctx, initiatorName(volumeId)));
     },
   };
+}
+
+/**
+ * A loop device whose initiator was killed stays bound to an export that is gone. It is the noted one while its
+ * backing device is, or while the kernel cannot tell that any more; else it is somebody else's by now.
+ */
+async function detachDead(ctx: Ctx, note: string): Promise<void> {
+  const [device = '', noted = ''] = note.trim().split(' ');
+  if (!/^\/dev\/loop\d+$/.test(device) || noted === '') return;
+  const listed = await runCommand(ctx, 'losetup', [
+    '--noheadings',
+    '--list',
+    '--output',
+    'NAME,BACK-MAJ:MIN',
+    device,
+  ]);
+  const [name, backing] = listed.stdout.trim().split(/\s+/);
+  const ours = listed.code === 0 && name === device && (backing === undefined || backing === noted);
+  if (!ours) return;
+  const result = await runCommand(ctx, 'losetup', ['--detach', device]);
+  ctx.log.info({ device, code: result.code }, 'detached a loop device whose export had died');
 }
 
 /** The engine's own words for a device that the host lacks tell nobody what to do. */

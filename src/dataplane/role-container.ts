@@ -43,6 +43,8 @@ export interface RoleContainers {
   ensure(ctx: Ctx, wanted: RoleContainer): Promise<RoleStatus>;
   /** Stops (draining up to graceSeconds) and forgets it. */
   remove(ctx: Ctx, name: string, graceSeconds: number): Promise<void>;
+  /** A file that the role keeps beside its spec; null when there is none. */
+  readNote(name: string, file: string): Promise<string | null>;
   /** Names of all that are present. */
   list(): Promise<string[]>;
 }
@@ -78,7 +80,7 @@ export function createRoleContainers(engine: Engine, paths: HostPaths): RoleCont
       ([key, value]) => `${key} ${value}\n`,
     );
     await writeFileAtomic(path.join(directory, 'spec'), text.join(''));
-    await removeOthers(directory, new Set(['spec', 'ctl', ...Object.keys(spec.secrets)]));
+    await removeOthers(directory, new Set(['spec', 'ctl', 'device', ...Object.keys(spec.secrets)]));
     return generation;
   }
 
@@ -99,6 +101,7 @@ export function createRoleContainers(engine: Engine, paths: HostPaths): RoleCont
       await engine.removeContainer(ctx, name, graceSeconds);
       await rm(directoryOf(name), { recursive: true, force: true });
     },
+    readNote: (name, file) => readFile(path.join(directoryOf(name), file), 'utf8').catch(() => null),
     async list() {
       return (await exists(paths.view(paths.containers))) ? readdir(paths.view(paths.containers)) : [];
     },

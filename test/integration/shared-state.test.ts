@@ -19,6 +19,7 @@ const roles: RoleContainers = {
   observe: unexpected,
   ensure: unexpected,
   remove: unexpected,
+  readNote: unexpected,
   list: unexpected,
 };
 

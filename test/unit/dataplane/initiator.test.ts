@@ -36,6 +36,7 @@ function fakeHost() {
         generation: running?.generation ?? null,
         status: host.answers ? (running?.status ?? null) : null,
       }),
+    readNote: () => Promise.resolve(null),
     ensure: (_ctx, wanted) => {
       host.calls.push('ensure');
       const generation = generationOf(wanted.spec);
