@@ -111,10 +111,15 @@ export async function loopsOf(init: number, dir: string): Promise<Loop[]> {
   return own;
 }
 
-/** Detaches the devices that still are what they were when they were listed. */
+/**
+ * Detaches the devices that still are what they were when they were listed. The kernel cannot tell the backing
+ * device any more once the FUSE server behind it is dead.
+ */
 export async function detachLoops(listed: readonly Loop[]): Promise<void> {
   for (const loop of await loops()) {
-    const same = listed.some((one) => one.name === loop.name && one.backingDevice === loop.backingDevice);
+    const same = listed.some(
+      ({ name, backingDevice }) => name === loop.name && ['', backingDevice].includes(loop.backingDevice),
+    );
     if (same) await exec('losetup', ['--detach', loop.name]);
   }
 }
