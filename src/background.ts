@@ -93,6 +93,7 @@ async function run(ctx: Ctx, deps: BackgroundDeps, heal: () => Promise<void>): P
   await untilDone(ctx, 'start etcd', () => deps.shared.ensureEtcd(withDeadline(ctx, HEAL_TIMEOUT_MS)));
   await untilDone(ctx, 'record the cluster', () => recordCluster(ctx, deps.shared.state, deps.identity));
   await sleep(SETTLE_MS, ctx.signal);
+  deps.volumes.follow(ctx);
   while (!ctx.signal.aborted) {
     await heal();
     await sleep(RECONCILE_MS, ctx.signal);

@@ -135,7 +135,7 @@ async function waitReady(
   let last: RoleStatus | null = null;
   let patienceEnds = Infinity;
   while (!ctx.signal.aborted && performance.now() < patienceEnds) {
-    last = (await askRole(ctx, socketPath, 'status')) ?? last;
+    last = (await askRole(ctx, socketPath, 'status').catch(unlessOver(ctx))) ?? last;
     if (last && isReadyAt(last, generation)) return last;
     if (last?.state === 'error' && patienceEnds === Infinity)
       patienceEnds = performance.now() + ERROR_PATIENCE_MS;
@@ -145,6 +145,14 @@ async function waitReady(
     ctx.signal.aborted ? 'deadline_exceeded' : 'unavailable',
     `${name} ${whyNotReady(last)}`,
   );
+}
+
+/** At the end of the time what the role said last tells more than that we stopped asking. */
+function unlessOver({ signal }: Ctx): (reason: unknown) => null {
+  return (reason) => {
+    if (signal.aborted) return null;
+    throw AppError.from(reason);
+  };
 }
 
 function isReadyAt(status: RoleStatus, generation: string): boolean {

@@ -13,7 +13,7 @@ import type { Ctx } from '../context.js';
 import { withDeadline } from '../context.js';
 import { findFreePort } from '../dataplane/free-port.js';
 import { DATA_DIRECTORY } from '../dataplane/file-system.js';
-import { AppError, hasCode } from '../errors.js';
+import { AppError } from '../errors.js';
 import type { VolumeRecord } from '../state/records.js';
 import type { ConvergeDeps, ConvergeOptions, Converger } from './converge.js';
 import { describeDifference, parseOptions, type OptionDefaults, type VolumeSpec } from './options.js';
@@ -22,6 +22,7 @@ import { VolumeLocks } from './volume-locks.js';
 import { parseVolumeName } from './volume-name.js';
 import type { VolumeService, VolumeView } from './volume-service.js';
 import { beingRemoved } from './volume-records.js';
+import { mountFailure } from './mount-failure.js';
 import { viewVolume } from './volume-view.js';
 
 export interface ServiceDeps extends ConvergeDeps {
@@ -102,7 +103,11 @@ export class LocalVolumeService implements VolumeService {
       } catch (reason) {
         await counts.drop(volume.id, mountId);
         await this.#settle(name, ROLLBACK_MS, { insist: true });
-        throw this.#mountFailure(reason, caller, name);
+        throw mountFailure(reason, caller, {
+          name,
+          timeoutMs: this.#deps.mountTimeoutMs,
+          problem: this.#problems.get(name),
+        });
       }
       caller.log.info({ volume: name, mountId }, 'volume mounted');
       return `${paths.mountpoint(volume.id)}/${DATA_DIRECTORY}`;
@@ -157,15 +162,27 @@ export class LocalVolumeService implements VolumeService {
 
   /** One pass of the timer over all that this host has to do with; a failure is kept in the volume's Status. */
   async reconcile(ctx: Ctx): Promise<void> {
-    for (const volume of this.#deps.records.volumes()) {
-      if (ctx.signal.aborted) return;
-      try {
-        if (!this.#concernsUs(volume)) continue;
-        const limited = withDeadline(ctx, this.#deps.mountTimeoutMs);
-        await this.#locks.run(limited, volume.name, () => this.#reconcileOne(limited, volume.name));
-      } catch (err) {
-        ctx.log.debug({ volume: volume.name, err }, 'volume not settled yet');
-      }
+    for (const { name } of this.#deps.records.volumes()) {
+      if (!ctx.signal.aborted) await this.#reconcileNamed(ctx, name);
+    }
+  }
+
+  /** The watch: what another host changes in the records is done here at once, not at the timer's next pass. */
+  follow(ctx: Ctx): void {
+    this.#deps.records.onChange((names) => {
+      for (const name of names) void this.#reconcileNamed(ctx, name);
+    });
+  }
+
+  /** Never throws. */
+  async #reconcileNamed(ctx: Ctx, name: string): Promise<void> {
+    try {
+      const volume = this.#deps.records.volume(name);
+      if (!volume || !this.#concernsUs(volume)) return;
+      const limited = withDeadline(ctx, this.#deps.mountTimeoutMs);
+      await this.#locks.run(limited, name, () => this.#reconcileOne(limited, name));
+    } catch (err) {
+      ctx.log.debug({ volume: name, err }, 'volume not settled yet');
     }
   }
 
@@ -262,19 +279,6 @@ export class LocalVolumeService implements VolumeService {
     } catch (err) {
       ctx.log.warn({ volume: name, err }, 'a failed create was not undone yet: it is tried again');
     }
-  }
-
-  #mountFailure(reason: unknown, caller: Ctx, name: string): AppError {
-    const seconds = String(this.#deps.mountTimeoutMs / 1000);
-    if (caller.signal.aborted)
-      return new AppError('canceled', `the mount of ${name} was given up by the caller`);
-    const failure = AppError.from(reason);
-    if (!hasCode(failure, 'deadline_exceeded', 'canceled')) return failure;
-    const why = this.#problems.get(name) ?? failure.message;
-    return new AppError(
-      'deadline_exceeded',
-      `volume ${name} could not be mounted within ${seconds} s: ${why}`,
-    );
   }
 
   #view(volume: VolumeRecord): VolumeView {

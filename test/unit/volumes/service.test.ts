@@ -423,6 +423,17 @@ describe('remove', () => {
     expect(plane.world.mounts.size).toBe(1);
   });
 
+  it('on a node that does not host the volume is finished by the one that does, at once', async () => {
+    const [one, two] = [await start('node-a'), await start('node-b')];
+    one.follow(ctx);
+    await one.create(ctx, 'db', {});
+    await two.remove(ctx, 'db');
+    await vi.waitFor(async () => {
+      expect(await storedKeys()).toEqual([]);
+    });
+    nothingIsLeft();
+  });
+
   it('forgets a mount that no container holds, as one whose answer was lost', async () => {
     const service = await start();
     await service.create(ctx, 'db', {});
