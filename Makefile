@@ -5,11 +5,11 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 VITEST = node_modules/.bin/node node_modules/vitest/vitest.mjs run --config test/vitest.config.ts --project
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test check unit integration contract e2e bench image plugin push clean
+.PHONY: help up down test test-engines check unit integration contract e2e bench image plugin push clean
 
 help: ## list the targets
 	@echo 'usage: make TARGET'
-	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-14s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s%s\n", $$1, $$2 }'
 
 up: ## set up what is missing, install the plugin and show the main job on this machine
 	@plugin/up.sh
@@ -19,6 +19,9 @@ down: ## remove what up has made; PURGE=1 also removes volumes and data
 
 test: ## everything: set-up, check, build, unit, contract, integration and e2e tests
 	@plugin/test.sh
+
+test-engines: ## the e2e tests on Docker 20.10, 26.1 and 28.5, with and without live-restore; long
+	@plugin/test-engines.sh
 
 check: ## types, lint and format
 	@plugin/setup.sh npm

@@ -16,6 +16,10 @@ const cache = join(repository, 'build/cache');
 /** What is tested: another built plugin can be named, to compare two. */
 export const pluginFolder = process.env['PLUGIN_FOLDER'] ?? join(repository, 'build/plugin');
 
+/** Packages of another engine than the machine's, unpacked: see lab.ts. What it keeps on disk is its own too. */
+export const engineFolder = process.env['LAB_ENGINE'];
+const kindPrefix = engineFolder === undefined ? '' : `${basename(engineFolder)}-`;
+
 export interface SeedOptions {
   readonly images: boolean;
   readonly plugin: boolean;
@@ -124,7 +128,7 @@ async function makePlugin(folder: string, options: SeedOptions): Promise<void> {
 
 async function pluginSeed(options: Pick<SeedOptions, 'startBare'>): Promise<string> {
   const hash = hashOf(await engineVersion(), await pluginHash());
-  return cached('lab-plugin', hash, (folder) =>
+  return cached(`${kindPrefix}lab-plugin`, hash, (folder) =>
     makePlugin(folder, { ...options, images: false, plugin: false }),
   );
 }
@@ -135,13 +139,16 @@ export async function registryStorage(startBare: SeedOptions['startBare']): Prom
 }
 
 async function engineVersion(): Promise<string> {
-  return (await exec('dockerd', ['--version'])).stdout;
+  return engineFolder ?? (await exec('dockerd', ['--version'])).stdout;
 }
 
 export async function seedEngineData(target: string, options: SeedOptions): Promise<void> {
   if (options.images) {
     const hash = hashOf(await engineVersion(), await imageInputs());
-    await copyTree(await cached('lab-images', hash, (folder) => makeImages(folder, options)), target);
+    await copyTree(
+      await cached(`${kindPrefix}lab-images`, hash, (folder) => makeImages(folder, options)),
+      target,
+    );
   }
   if (options.plugin) await copyTree(join(await pluginSeed(options), 'plugins'), join(target, 'plugins'));
 }

@@ -19,7 +19,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { closeSync, mkdirSync, openSync, readFileSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { type ExecOptions, exec, failure, type Result, waitFor } from './exec.js';
 import {
   cgroupPrefix,
@@ -32,13 +32,11 @@ import {
   runStamp,
   sweepDeadRuns,
 } from './lab-leftovers.js';
-import { seedEngineData } from './lab-seed.js';
+import { engineFolder, seedEngineData } from './lab-seed.js';
 
 export interface LabOptions {
   readonly name?: string;
   readonly engineArgs?: readonly string[];
-  /** A dockerd other than the machine's; its folder comes first in PATH, for its own containerd and runc. */
-  readonly engineBinary?: string;
   /** Names in /dev that this host lacks, as patterns of the shell: `fuse`, `loop*`. */
   readonly missingDevices?: readonly string[];
   /** Begin with an engine that has the test images (default true). */
@@ -87,6 +85,14 @@ export interface LabProcess {
   readonly ended: Promise<number>;
   stop(): Promise<void>;
 }
+
+/**
+ * Arguments for every host's engine, and a folder of unpacked packages (plugin/test-engines.sh) whose /usr is laid
+ * over the machine's inside every host: another engine, with its own containerd, runc and libraries.
+ */
+const engineArgs = (process.env['LAB_ENGINE_ARGS'] ?? '').split(' ').filter((arg) => arg !== '');
+/** For the few tests whose subject is what an engine without live-restore does. */
+export const liveRestore = engineArgs.includes('--live-restore');
 
 const runDir = join(labRoot, runStamp());
 const hosts = new Set<{ kill: () => void }>();
@@ -199,6 +205,7 @@ class Host implements LabHost {
   async boot(): Promise<void> {
     const script = `
       hostname ${this.name}
+      ${engineFolder === undefined ? '' : `mount -t overlay -o lowerdir=${engineFolder}/usr:/usr engine /usr`}
       mount --bind ${this.lib} /var/lib
       mount --bind ${this.run} /run
       mount --bind ${this.dir}/etc /etc/docker
@@ -284,15 +291,13 @@ class Host implements LabHost {
   }
 
   async startEngine(): Promise<void> {
-    const binary = this.options.engineBinary ?? 'dockerd';
-    const path = binary.includes('/') ? `${dirname(binary)}:` : '';
-    const args = ['--cgroup-parent', `/${this.cgroup}`, ...(this.options.engineArgs ?? [])];
+    const args = ['--cgroup-parent', `/${this.cgroup}`, ...engineArgs, ...(this.options.engineArgs ?? [])];
     const out = openSync(this.logFile, 'a');
     // A session of its own: an interrupt at the terminal goes to the test run, which then ends the host.
-    const engine = spawn('nsenter', [...this.enter(), binary, ...args], {
+    const engine = spawn('nsenter', [...this.enter(), 'dockerd', ...args], {
       stdio: ['ignore', out, out],
       detached: true,
-      env: { ...process.env, PATH: `${path}${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` },
+      env: { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` },
     });
     closeSync(out);
     engine.unref();
