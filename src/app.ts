@@ -13,7 +13,7 @@ import { createAdminServer, type AdminServer } from './admin/server.js';
 import { startBackground, type Background } from './background.js';
 import type { Config } from './config.js';
 import type { Ctx } from './context.js';
-import { loadDataPlaneImage, withImage } from './dataplane/data-plane-image.js';
+import { loadDataPlaneImage, withImage, type DataPlaneImage } from './dataplane/data-plane-image.js';
 import { createFileSystems } from './dataplane/file-system.js';
 import { createHostPaths, type HostPaths } from './dataplane/host-paths.js';
 import { createUserspaceInitiator } from './dataplane/initiator.js';
@@ -23,7 +23,7 @@ import { createTargets } from './dataplane/target.js';
 import { withVersionCheck } from './docker/engine-version.js';
 import { createEngine, type Engine } from './docker/engine.js';
 import type { Log } from './log.js';
-import { loadNodeIdentity } from './node-identity.js';
+import { loadNodeIdentity, type NodeIdentity } from './node-identity.js';
 import { connectState, type SharedState } from './shared-state.js';
 import { keys } from './state/keys.js';
 import { openReplica } from './state/replica.js';
@@ -32,7 +32,11 @@ import { Converger } from './volumes/converge.js';
 import { loadMountCounts } from './volumes/mount-counts.js';
 import { LocalVolumeService } from './volumes/service.js';
 import type { StartingService } from './volumes/starting-service.js';
+import { createRepairLog, type RepairLog } from './volumes/repair-log.js';
+import { findStrays } from './volumes/strays.js';
+import { Upkeep } from './volumes/upkeep.js';
 import { VolumeRecords } from './volumes/volume-records.js';
+import { VolumeWork } from './volumes/volume-work.js';
 
 export interface Surroundings {
   readonly log: Log;
@@ -77,10 +81,41 @@ async function start(ctx: Ctx, config: Config, around: Surroundings, service: St
     config.nodeId,
     () => untilDone(ctx, 'ask the engine for its ID', async () => (await engine.info(ctx)).id),
   );
-  const roles = createRoleContainers(engine, paths);
-  const dataPlane = { roles, paths, image: image.reference, cluster: identity.cluster };
+  const repairs = createRepairLog(ctx.log);
+  const roles = createRoleContainers(engine, paths, ({ name, labels }, what) => {
+    repairs.note(name, labels['openebs.volume'] ?? '', what);
+  });
+  const dataPlane = { roles, paths, cluster: identity.cluster };
   service.waitsFor('its certificates and settings');
-  const shared = await connectState(ctx, config, dataPlane);
+  const shared = await connectState(ctx, config, { ...dataPlane, image: image.reference });
+  const parts = {
+    ...dataPlane,
+    config,
+    engine,
+    image,
+    identity,
+    shared,
+    repairs,
+    node: identity.node,
+    service,
+  };
+  return startVolumes(ctx, parts, around.appDirectory).catch(async (reason: unknown) => {
+    // The next try makes its own.
+    await shared.state.close();
+    throw reason;
+  });
+}
+
+interface StartParts extends Omit<VolumeParts, 'records' | 'image'> {
+  readonly config: Config;
+  readonly image: DataPlaneImage;
+  readonly identity: NodeIdentity;
+  readonly shared: SharedState;
+  readonly service: StartingService;
+}
+
+async function startVolumes(ctx: Ctx, parts: StartParts, appDirectory: string) {
+  const { config, identity, image, paths, roles, shared, service } = parts;
   const replica = await openReplica({
     state: shared.state,
     prefixes: [keys.volumes, keys.targets, keys.attachments],
@@ -88,16 +123,17 @@ async function start(ctx: Ctx, config: Config, around: Surroundings, service: St
     log: ctx.log,
   });
   const records = new VolumeRecords(shared.state, replica);
-  const volumes = await buildVolumes(ctx, config, {
-    ...dataPlane,
+  const { service: volumes, upkeep } = await buildVolumes(ctx, config, {
+    ...parts,
+    image: image.reference,
     records,
-    node: identity.node,
-    engine,
+  }).catch(async (reason: unknown) => {
+    await replica.close();
+    throw reason;
   });
   service.ready(volumes);
-  const { appDirectory } = around;
-  const parts = { config, engine, image, identity, replica, volumes, paths, shared, appDirectory };
-  const background = startBackground(ctx, parts);
+  const strays = () => findStrays({ paths, roles, known: (id) => records.speaksOf(id) });
+  const background = startBackground(ctx, { ...parts, replica, upkeep, findStrays: strays, appDirectory });
   ctx.log.info({ node: identity.node, cluster: identity.cluster }, 'started');
   return { background, admin: await openAdmin(ctx, { background, volumes, paths, shared }) };
 }
@@ -134,9 +170,15 @@ interface VolumeParts {
   readonly records: VolumeRecords;
   readonly node: string;
   readonly engine: Engine;
+  readonly repairs: RepairLog;
 }
 
-async function buildVolumes(ctx: Ctx, config: Config, parts: VolumeParts): Promise<LocalVolumeService> {
+interface Volumes {
+  readonly service: LocalVolumeService;
+  readonly upkeep: Upkeep;
+}
+
+async function buildVolumes(ctx: Ctx, config: Config, parts: VolumeParts): Promise<Volumes> {
   const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
   const countsFile = parts.paths.view(path.join(parts.paths.run, 'mounts.json'));
   const options = { ...parts, drainSeconds: config.drainTimeoutMs / 1000 };
@@ -154,7 +196,9 @@ async function buildVolumes(ctx: Ctx, config: Config, parts: VolumeParts): Promi
     engineAnswers: (caller: Ctx) => parts.engine.answers(caller),
     background: ctx,
   };
-  return new LocalVolumeService({ ...deps, converger: new Converger(deps) });
+  const shared = { ...deps, converger: new Converger(deps) };
+  const work = new VolumeWork(shared);
+  return { service: new LocalVolumeService({ ...shared, work }), upkeep: new Upkeep({ ...shared, work }) };
 }
 
 async function makeDirectories(paths: HostPaths): Promise<void> {

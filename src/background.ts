@@ -12,7 +12,9 @@ import type { NodeIdentity } from './node-identity.js';
 import { recordCluster, startObserver } from './observer.js';
 import type { SharedState } from './shared-state.js';
 import type { Replica } from './state/replica.js';
-import type { LocalVolumeService } from './volumes/service.js';
+import type { RepairLog } from './volumes/repair-log.js';
+import type { Stray } from './volumes/strays.js';
+import type { Upkeep } from './volumes/upkeep.js';
 
 export interface BackgroundDeps {
   readonly config: Config;
@@ -21,8 +23,10 @@ export interface BackgroundDeps {
   readonly identity: NodeIdentity;
   readonly shared: SharedState;
   readonly replica: Replica;
-  readonly volumes: LocalVolumeService;
+  readonly upkeep: Upkeep;
   readonly paths: HostPaths;
+  readonly repairs: Pick<RepairLog, 'all'>;
+  readonly findStrays: () => Promise<Stray[]>;
   /** Of the plugin: holds its package.json. */
   readonly appDirectory: string;
 }
@@ -32,7 +36,7 @@ export interface Background {
   close(): Promise<void>;
 }
 
-const RECONCILE_MS = 15_000;
+const HEAL_MS = 15_000;
 const YIELD_MS = 2000;
 const HEAL_TIMEOUT_MS = 60_000;
 /**
@@ -43,59 +47,103 @@ const SETTLE_MS = 20_000;
 
 export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
   const { shared, replica, identity } = deps;
-  const problems = new Map<string, string>();
-
-  async function attempt(what: string, operation: (limited: Ctx) => Promise<void>): Promise<void> {
-    try {
-      await operation(withDeadline(ctx, HEAL_TIMEOUT_MS));
-      problems.delete(what);
-    } catch (reason) {
-      const text = AppError.from(reason).message;
-      if (problems.get(what) !== text && !ctx.signal.aborted)
-        ctx.log.warn({ err: reason, what }, 'not healthy');
-      problems.set(what, text);
-    }
-  }
-
-  async function heal(): Promise<void> {
-    await attempt('image', (limited) => deps.image.ensure(limited));
-    await attempt('etcd', (limited) => deps.shared.ensureEtcd(limited));
-    await attempt('volumes', () => deps.volumes.reconcile(ctx));
-  }
-
-  // It ends by the abort only; what the first steps throw then is nobody's failure.
-  const loop = run(ctx, deps, heal).catch((err: unknown) => {
+  const health = createHealth(ctx);
+  const strays = createStrayWatch(ctx, deps);
+  // Two loops, as neither waits for the other: volumes are healed from the replica while etcd is away. They end by
+  // the abort only; what their last steps throw then is nobody's failure.
+  const loops = Promise.all([
+    keepEtcd(ctx, deps, (what, operation) => health.attempt(what, operation)),
+    keepVolumes(ctx, deps, async () => {
+      await health.attempt('volumes', () => deps.upkeep.reconcile(ctx));
+      await health.attempt('strays', () => strays.look());
+    }),
+  ]).catch((err: unknown) => {
     if (!ctx.signal.aborted) ctx.log.error({ err }, 'healing has ended');
   });
   const observer = startObserver(ctx, { ...deps, state: shared.state });
-  const yielding = setInterval(() => void deps.volumes.yieldDevices(ctx), YIELD_MS).unref();
+  const yielding = setInterval(() => void deps.upkeep.yieldDevices(ctx), YIELD_MS).unref();
   return {
     health: () => ({
       node: identity.node,
       cluster: identity.cluster,
-      healthy: problems.size === 0,
-      problems: Object.fromEntries(problems),
+      healthy: health.problems.size === 0,
+      problems: Object.fromEntries(health.problems),
       recordsComplete: replica.complete,
+      cache: replica.cache,
+      repairs: deps.repairs.all(),
+      strays: strays.found(),
       observed: observer.stats(),
     }),
     async close() {
       clearInterval(yielding);
       await observer.close();
-      await loop;
+      await loops;
       await replica.close();
       await shared.state.close();
     },
   };
 }
 
-async function run(ctx: Ctx, deps: BackgroundDeps, heal: () => Promise<void>): Promise<void> {
-  await untilDone(ctx, 'import the image', () => deps.image.ensure(ctx));
-  await untilDone(ctx, 'start etcd', () => deps.shared.ensureEtcd(withDeadline(ctx, HEAL_TIMEOUT_MS)));
-  await untilDone(ctx, 'record the cluster', () => recordCluster(ctx, deps.shared.state, deps.identity));
+type Attempt = (what: string, operation: (limited: Ctx) => Promise<void>) => Promise<void>;
+
+/** What has failed and not succeeded since; each new reason is logged once. */
+function createHealth(ctx: Ctx): {
+  readonly attempt: Attempt;
+  readonly problems: ReadonlyMap<string, string>;
+} {
+  const problems = new Map<string, string>();
+  return {
+    problems,
+    async attempt(what, operation) {
+      try {
+        await operation(withDeadline(ctx, HEAL_TIMEOUT_MS));
+        problems.delete(what);
+      } catch (err) {
+        const text = AppError.from(err).message;
+        if (problems.get(what) !== text && !ctx.signal.aborted) ctx.log.warn({ err, what }, 'not healthy');
+        problems.set(what, text);
+      }
+    },
+  };
+}
+
+function createStrayWatch(ctx: Ctx, { replica, findStrays }: BackgroundDeps) {
+  let strays: readonly Stray[] = [];
+  let synced = false;
+  void replica.synced.then(() => {
+    synced = true;
+  });
+  return {
+    found: () => strays,
+    async look(): Promise<void> {
+      // What a replica from the file does not know may well be in etcd.
+      if (!synced) return;
+      const known = new Set(strays.map(({ what }) => what));
+      strays = await findStrays();
+      for (const stray of strays) {
+        if (!known.has(stray.what)) ctx.log.warn({ ...stray }, 'without a record');
+      }
+    },
+  };
+}
+
+async function keepEtcd(ctx: Ctx, deps: BackgroundDeps, attempt: Attempt): Promise<void> {
+  const { image, shared, identity } = deps;
+  await untilDone(ctx, 'import the image', () => image.ensure(ctx));
+  await untilDone(ctx, 'start etcd', () => shared.ensureEtcd(withDeadline(ctx, HEAL_TIMEOUT_MS)));
+  await untilDone(ctx, 'record the cluster', () => recordCluster(ctx, shared.state, identity));
+  while (!ctx.signal.aborted) {
+    await attempt('image', (limited) => image.ensure(limited));
+    await attempt('etcd', (limited) => shared.ensureEtcd(limited));
+    await sleep(HEAL_MS, ctx.signal);
+  }
+}
+
+async function keepVolumes(ctx: Ctx, deps: BackgroundDeps, heal: () => Promise<void>): Promise<void> {
   await sleep(SETTLE_MS, ctx.signal);
-  deps.volumes.follow(ctx);
+  deps.upkeep.follow(ctx);
   while (!ctx.signal.aborted) {
     await heal();
-    await sleep(RECONCILE_MS, ctx.signal);
+    await sleep(HEAL_MS, ctx.signal);
   }
 }

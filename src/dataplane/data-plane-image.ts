@@ -44,11 +44,11 @@ export function withImage(engine: Engine, image: DataPlaneImage): Engine {
     ...engine,
     async ensureContainer(ctx: Ctx, spec: ContainerSpec) {
       try {
-        await engine.ensureContainer(ctx, spec);
+        return await engine.ensureContainer(ctx, spec);
       } catch (reason) {
         if (!hasCode(reason, 'not_found')) throw reason;
         await image.ensure(ctx);
-        await engine.ensureContainer(ctx, spec);
+        return engine.ensureContainer(ctx, spec);
       }
     },
   };

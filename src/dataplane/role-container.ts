@@ -12,7 +12,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { Ctx } from '../context.js';
-import type { ContainerSpec, Engine } from '../docker/engine.js';
+import type { ContainerSpec, Engine, Ensured } from '../docker/engine.js';
 import { AppError } from '../errors.js';
 import { writeFileAtomic } from '../lib/atomic-file.js';
 import { sleep } from '../lib/sleep.js';
@@ -49,6 +49,13 @@ export interface RoleContainers {
   list(): Promise<string[]>;
 }
 
+/** Told when a container that should have been running was brought back by us, not by the engine. */
+export type OnRepair = (container: ContainerSpec, what: string) => void;
+
+const REPAIRS = {
+  created: 'container was missing: made anew',
+  replaced: 'container was not running: started anew',
+} as const;
 const POLL_MS = 10;
 /** How long a role may say "error" before the wait for it ends: it tries again by itself meanwhile. */
 const ERROR_PATIENCE_MS = 1500;
@@ -58,7 +65,11 @@ export function generationOf(spec: RoleSpec): string {
   return createHash('sha256').update(JSON.stringify(spec)).digest('hex').slice(0, 16);
 }
 
-export function createRoleContainers(engine: Engine, paths: HostPaths): RoleContainers {
+export function createRoleContainers(
+  engine: Engine,
+  paths: HostPaths,
+  onRepair: OnRepair = () => undefined,
+): RoleContainers {
   const directoryOf = (name: string) => paths.view(paths.container(name));
   const controlOf = (name: string) => path.join(directoryOf(name), 'ctl');
 
@@ -68,29 +79,18 @@ export function createRoleContainers(engine: Engine, paths: HostPaths): RoleCont
     return { present: true, generation, status: await askRole(ctx, controlOf(name), 'status') };
   }
 
-  async function writeSpec(name: string, spec: RoleSpec): Promise<string> {
-    const generation = generationOf(spec);
-    const directory = directoryOf(name);
-    if ((await readGeneration(path.join(directory, 'spec'))) === generation) return generation;
-    await mkdir(directory, { recursive: true, mode: 0o700 });
-    for (const [file, content] of Object.entries(spec.secrets)) {
-      await writeFileAtomic(path.join(directory, file), content);
-    }
-    const text = [['generation', generation] as const, ...spec.lines].map(
-      ([key, value]) => `${key} ${value}\n`,
-    );
-    await writeFileAtomic(path.join(directory, 'spec'), text.join(''));
-    await removeOthers(directory, new Set(['spec', 'ctl', 'device', ...Object.keys(spec.secrets)]));
-    return generation;
-  }
-
   async function ensure(ctx: Ctx, { container, spec }: RoleContainer): Promise<RoleStatus> {
     const { name } = container;
-    const generation = await writeSpec(name, spec);
+    const generation = generationOf(spec);
+    const existed = await writeSpec(directoryOf(name), spec, generation);
     const binds = [{ source: paths.container(name), target: '/spec' }, ...(container.binds ?? [])];
     let status = await askRole(ctx, controlOf(name), 'status');
     if (status && status.generation !== generation) status = await askRole(ctx, controlOf(name), 'reload');
-    if (!status) await startContainer(ctx, engine, { ...container, binds }, controlOf(name));
+    if (!status) {
+      const full = { ...container, binds };
+      const done = await startContainer(ctx, engine, full, controlOf(name));
+      if (existed && done !== 'running') onRepair(full, REPAIRS[done]);
+    }
     return waitReady(ctx, { name, generation, socketPath: controlOf(name) });
   }
 
@@ -108,15 +108,31 @@ export function createRoleContainers(engine: Engine, paths: HostPaths): RoleCont
   };
 }
 
+/** Answers whether there was one before. */
+async function writeSpec(directory: string, spec: RoleSpec, generation: string): Promise<boolean> {
+  const before = await readGeneration(path.join(directory, 'spec'));
+  if (before === generation) return true;
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  for (const [file, content] of Object.entries(spec.secrets)) {
+    await writeFileAtomic(path.join(directory, file), content);
+  }
+  const text = [['generation', generation] as const, ...spec.lines].map(
+    ([key, value]) => `${key} ${value}\n`,
+  );
+  await writeFileAtomic(path.join(directory, 'spec'), text.join(''));
+  await removeOthers(directory, new Set(['spec', 'ctl', 'device', ...Object.keys(spec.secrets)]));
+  return before !== null;
+}
+
 /** While the engine starts it does not answer, but it starts this container by itself: then its socket opens. */
 async function startContainer(
   ctx: Ctx,
   engine: Engine,
   spec: ContainerSpec,
   socketPath: string,
-): Promise<void> {
+): Promise<Ensured> {
   while (!(await engine.answers(ctx))) {
-    if (await askRole(ctx, socketPath, 'status')) return;
+    if (await askRole(ctx, socketPath, 'status')) return 'running';
     await sleep(ENGINE_RETRY_MS, ctx.signal);
     if (ctx.signal.aborted) {
       throw new AppError(
@@ -125,7 +141,7 @@ async function startContainer(
       );
     }
   }
-  await engine.ensureContainer(ctx, spec);
+  return engine.ensureContainer(ctx, spec);
 }
 
 async function waitReady(

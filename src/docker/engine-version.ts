@@ -28,7 +28,7 @@ export function withVersionCheck(engine: Engine): Engine {
         checkEngineVersion((await engine.info(ctx)).version);
         checked = true;
       }
-      await engine.ensureContainer(ctx, spec);
+      return engine.ensureContainer(ctx, spec);
     },
   };
 }

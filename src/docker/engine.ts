@@ -13,12 +13,15 @@ export interface Engine {
   /** Imports a root file system (tar, may be gzipped) as an image; needs no registry. */
   importImage(ctx: Ctx, image: ImageToImport): Promise<void>;
   /** Makes a container of this name run with this configuration, whatever is there now. Idempotent. */
-  ensureContainer(ctx: Ctx, spec: ContainerSpec): Promise<void>;
+  ensureContainer(ctx: Ctx, spec: ContainerSpec): Promise<Ensured>;
   /** Stops it with SIGTERM, waits up to graceSeconds, then removes it. Absent is success. */
   removeContainer(ctx: Ctx, name: string, graceSeconds: number): Promise<void>;
   /** Names of the containers that have this volume mounted now: running, paused or restarting. */
   volumeUsers(ctx: Ctx, volume: string): Promise<string[]>;
 }
+
+/** running: nothing to do. created: there was none. replaced: there was one that did not run. */
+export type Ensured = 'running' | 'created' | 'replaced';
 
 export interface EngineInfo {
   readonly id: string;
@@ -157,17 +160,22 @@ function splitReference(reference: string): [string, string] {
   return [reference.slice(0, colon), reference.slice(colon + 1)];
 }
 
-async function ensureContainer(docker: Docker, spec: ContainerSpec, abortSignal: AbortSignal): Promise<void> {
+async function ensureContainer(
+  docker: Docker,
+  spec: ContainerSpec,
+  abortSignal: AbortSignal,
+): Promise<Ensured> {
   const container = docker.getContainer(spec.name);
   const made = await create(docker, spec, abortSignal);
   if (!made) {
     const now = await container.inspect({ abortSignal });
-    if (now.State.Running && !now.State.Restarting) return;
+    if (now.State.Running && !now.State.Restarting) return 'running';
     // Not running: its configuration may be of an older plugin, so it is made anew.
     await container.remove({ force: true, abortSignal });
     await create(docker, spec, abortSignal);
   }
   await container.start({ abortSignal });
+  return made ? 'created' : 'replaced';
 }
 
 /** False when the name is taken. */

@@ -17,6 +17,7 @@ import { mkdir, readFile, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import type { Ctx } from '../context.js';
+import { AppError } from '../errors.js';
 import { writeFileAtomic } from '../lib/atomic-file.js';
 import type { Log } from '../log.js';
 import type { Entry, State, Watch, WatchEvent } from './state.js';
@@ -26,6 +27,8 @@ export interface Replica {
   list(prefix: string): Entry[];
   /** True once all prefixes were known as a whole, now or at the time the file was written. */
   readonly complete: boolean;
+  /** How the start from the file went. */
+  readonly cache: CacheStart;
   /** Resolves with the first snapshot of every prefix from shared state itself. */
   readonly synced: Promise<void>;
   /** Linearizable read of one key from shared state, remembered here. */
@@ -35,6 +38,12 @@ export interface Replica {
   /** Called with the keys that changed. */
   onChange(listener: (keys: readonly string[]) => void): void;
   close(): Promise<void>;
+}
+
+/** ok: read. missing: there was none, as at the first start. damaged: set aside; rebuilt, once etcd was read. */
+export interface CacheStart {
+  readonly state: 'ok' | 'missing' | 'damaged' | 'rebuilt';
+  readonly reason: string;
 }
 
 export type RecordedChange = { readonly put: string; readonly value: string } | { readonly delete: string };
@@ -58,13 +67,14 @@ export interface ReplicaOptions {
 
 export async function openReplica(options: ReplicaOptions): Promise<Replica> {
   await mkdir(path.dirname(options.file), { recursive: true, mode: 0o700 });
-  const stored = await load(options.file, options.log);
-  return new WatchedReplica(options, stored);
+  const loaded = await load(options.file, options.log);
+  return new WatchedReplica(options, loaded);
 }
 
 class WatchedReplica implements Replica {
   readonly synced: Promise<void>;
   complete: boolean;
+  readonly #loaded: Loaded;
   readonly #options: ReplicaOptions;
   readonly #entries: Map<string, Entry>;
   /** What is known from the file only. */
@@ -78,8 +88,10 @@ class WatchedReplica implements Replica {
   #nextSave: Promise<void> | null = null;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(options: ReplicaOptions, stored: Stored | null) {
+  constructor(options: ReplicaOptions, loaded: Loaded) {
+    const { stored } = loaded;
     this.#options = options;
+    this.#loaded = loaded;
     this.#fromFile = new WeakSet(stored?.entries);
     this.#entries = new Map(stored?.entries.map((entry) => [entry.key, entry]));
     this.complete = stored?.complete ?? false;
@@ -96,6 +108,11 @@ class WatchedReplica implements Replica {
         resolve(undefined);
       }),
     );
+  }
+
+  get cache(): CacheStart {
+    const { state, reason } = this.#loaded;
+    return { state: state === 'damaged' && this.complete ? 'rebuilt' : state, reason };
   }
 
   get(key: string): Entry | null {
@@ -224,16 +241,28 @@ function checksum({ complete, entries }: Stored): string {
     .digest('hex');
 }
 
-/** Null when there is no usable file. */
-async function load(file: string, log: Log): Promise<Stored | null> {
+interface Loaded {
+  readonly stored: Stored | null;
+  readonly state: 'ok' | 'missing' | 'damaged';
+  readonly reason: string;
+}
+
+async function load(file: string, log: Log): Promise<Loaded> {
   try {
     const stored = fileShape.parse(JSON.parse(await readFile(file, 'utf8')));
-    if (stored.checksum === checksum(stored)) return stored;
-    throw new SyntaxError('checksum differs');
+    if (stored.checksum === checksum(stored)) return { stored, state: 'ok', reason: '' };
+    throw new SyntaxError('its checksum is wrong');
   } catch (err) {
-    if ((err as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    if ((err as NodeJS.ErrnoException).code === 'ENOENT') {
+      return { stored: null, state: 'missing', reason: '' };
+    }
     log.warn({ err, file }, 'the cache of records is damaged: set aside, rebuilding it from etcd');
     await rename(file, `${file}.damaged`).catch(() => undefined);
-    return null;
+    const reason = err instanceof z.ZodError ? 'it lacks what belongs in it' : AppError.from(err).message;
+    return {
+      stored: null,
+      state: 'damaged',
+      reason: `${path.basename(file)} was damaged (${reason}): set aside`,
+    };
   }
 }

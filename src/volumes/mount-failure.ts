@@ -5,7 +5,7 @@ export interface MountAttempt {
   readonly name: string;
   readonly timeoutMs: number;
   /** What its convergence ended with. */
-  readonly problem: string | undefined;
+  readonly problem: string | null;
 }
 
 /** What the user reads: that the time was over is the frame, why it was is the sentence. */

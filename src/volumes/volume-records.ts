@@ -44,6 +44,13 @@ export class VolumeRecords {
     return this.#read(records.attachment, keys.attachment(volumeId));
   }
 
+  /** Whether anything in shared state speaks of this volume, be it damaged. Only by name do volumes have keys. */
+  speaksOf(volumeId: string): boolean {
+    if (this.#replica.get(keys.target(volumeId, 0)) ?? this.#replica.get(keys.attachment(volumeId)))
+      return true;
+    return this.#replica.list(keys.volumes).some(({ value }) => value.includes(`"${volumeId}"`));
+  }
+
   volumes(): VolumeRecord[] {
     return decodeAll(records.volume, this.#replica.list(keys.volumes));
   }

@@ -13,6 +13,8 @@ export interface VolumeSituation {
   readonly node: string;
   /** Why its last convergence failed. */
   readonly problem: string | null;
+  /** What was brought back last; empty when nothing was. */
+  readonly repaired: string;
 }
 
 /** What `docker volume inspect` shows; no secrets. */
@@ -34,6 +36,7 @@ export function viewVolume({ volume, target, attachment, mounts, ...rest }: Volu
       attachedTo: attachment?.node ?? '',
       mountsHere: mounts,
       error: rest.problem ?? '',
+      repaired: rest.repaired,
     },
   };
 }

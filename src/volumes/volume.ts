@@ -6,6 +6,7 @@ import type { VolumeSpec } from './options.js';
 const IQN_PREFIX = 'iqn.2016-09.com.openebs';
 const ID_CHARACTERS = 'abcdefghijklmnopqrstuvwxyz0123456789';
 const ID_LENGTH = 10;
+export const VOLUME_ID = /^v[a-z0-9]{9}$/;
 /** 24 bytes: far more than CHAP's 16-byte answer can use, and printable it stays below tgt's limit of 255. */
 const SECRET_BYTES = 24;
 

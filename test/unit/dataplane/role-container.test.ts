@@ -122,6 +122,7 @@ function runningEngine() {
     ensureContainer: async (_ctx, spec) => {
       started.push({ name: spec.name, binds: spec.binds, environment: JSON.stringify(spec) });
       await role.start();
+      return 'created' as const;
     },
   };
   return { engine, role, started };

@@ -36,7 +36,7 @@ describe('an engine', () => {
       importImage: refuse,
       ensureContainer: (_ctx, { name }) => {
         started.push(name);
-        return Promise.resolve();
+        return Promise.resolve('created');
       },
       removeContainer: refuse,
       volumeUsers: refuse,

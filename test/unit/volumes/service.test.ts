@@ -13,7 +13,9 @@ import type { State } from '../../../src/state/state.js';
 import { Converger } from '../../../src/volumes/converge.js';
 import { loadMountCounts } from '../../../src/volumes/mount-counts.js';
 import { LocalVolumeService } from '../../../src/volumes/service.js';
+import { Upkeep } from '../../../src/volumes/upkeep.js';
 import { VolumeRecords } from '../../../src/volumes/volume-records.js';
+import { VolumeWork } from '../../../src/volumes/volume-work.js';
 import { createFakeDataPlane, type FakeDataPlane } from '../../fakes/data-plane.js';
 
 const log = createLog('silent');
@@ -57,7 +59,7 @@ function faultyState(): State {
 }
 
 /** A service as a start of the plugin makes it: all it knows comes from disk, state and the data plane. */
-async function start(node = 'node-a'): Promise<LocalVolumeService> {
+async function start(node = 'node-a'): Promise<LocalVolumeService & { upkeep: Upkeep }> {
   const state = faultyState();
   const replica = await openReplica({
     state,
@@ -83,8 +85,13 @@ async function start(node = 'node-a'): Promise<LocalVolumeService> {
     targetAddress: '127.0.0.1',
     mountTimeoutMs: 2000,
     background: ctx,
+    repairs: { of: () => '' },
   };
-  return new LocalVolumeService({ ...deps, converger: new Converger(deps) });
+  const shared = { ...deps, converger: new Converger(deps) };
+  const work = new VolumeWork(shared);
+  return Object.assign(new LocalVolumeService({ ...shared, work }), {
+    upkeep: new Upkeep({ ...shared, work }),
+  });
 }
 
 async function storedKeys(): Promise<string[]> {
@@ -193,7 +200,7 @@ describe('a damaged record', () => {
   it('does not keep the timer from the other volumes', async () => {
     const service = await start();
     plane.world.targets.clear();
-    await service.reconcile(ctx);
+    await service.upkeep.reconcile(ctx);
     expect([...plane.world.targets.values()].map((target) => target.volume)).toEqual(['other']);
   });
 });
@@ -344,7 +351,7 @@ describe('unmount', () => {
     await service.unmount(ctx, 'db', 'a');
     expect(plane.world.mounts.size).toBe(0);
     stateDown = false;
-    await service.reconcile(ctx);
+    await service.upkeep.reconcile(ctx);
     expect(await storedKeys()).not.toContainEqual(expect.stringContaining('/attachments/'));
   });
 
@@ -357,7 +364,7 @@ describe('unmount', () => {
     await service.unmount(ctx, 'db', 'a');
     expect(plane.world.initiators.size).toBe(1);
     plane.world.heldDevices.clear();
-    await service.reconcile(ctx);
+    await service.upkeep.reconcile(ctx);
     expect(plane.world.initiators.size).toBe(0);
   });
 
@@ -425,7 +432,7 @@ describe('remove', () => {
 
   it('on a node that does not host the volume is finished by the one that does, at once', async () => {
     const [one, two] = [await start('node-a'), await start('node-b')];
-    one.follow(ctx);
+    one.upkeep.follow(ctx);
     await one.create(ctx, 'db', {});
     await two.remove(ctx, 'db');
     await vi.waitFor(async () => {
@@ -504,8 +511,8 @@ describe('a plugin that dies', () => {
       stateDown = false;
 
       const next = await start();
-      await next.reconcile(ctx);
-      await next.reconcile(ctx);
+      await next.upkeep.reconcile(ctx);
+      await next.upkeep.reconcile(ctx);
       await next.create(ctx, 'db', {});
       await next.mount(ctx, 'db', 'z');
       expect(plane.world.mounts.size).toBe(1);

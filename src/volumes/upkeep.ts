@@ -1,0 +1,91 @@
+/** What goes on with this host's volumes while nobody calls: the watch of the records, and the timers. */
+import type { Ctx } from '../context.js';
+import { withDeadline } from '../context.js';
+import { AppError } from '../errors.js';
+import { eachOf } from '../lib/each-of.js';
+import type { VolumeRecord } from '../state/records.js';
+import type { VolumeWork, VolumeWorkDeps } from './volume-work.js';
+
+export interface UpkeepDeps extends VolumeWorkDeps {
+  readonly work: VolumeWork;
+  readonly mountTimeoutMs: number;
+}
+
+const YIELD_MS = 2000;
+/** Between a mount's answer and the start of its container the engine's list does not show it yet. */
+const QUIET_MS = 60_000;
+/** A volume that is stuck takes its whole time: the others do not wait for it. */
+const RECONCILED_AT_ONCE = 4;
+
+export class Upkeep {
+  readonly #deps: UpkeepDeps;
+
+  constructor(deps: UpkeepDeps) {
+    this.#deps = deps;
+  }
+
+  /** One pass of the timer over all that this host has to do with; a failure is kept in the volume's Status. */
+  async reconcile(ctx: Ctx): Promise<void> {
+    const names = this.#deps.records.volumes().map(({ name }) => name);
+    await eachOf(names, RECONCILED_AT_ONCE, async (name) => {
+      if (!ctx.signal.aborted) await this.#reconcileNamed(ctx, name);
+    });
+  }
+
+  /** The watch: what another host changes in the records is done here at once, not at the timer's next pass. */
+  follow(ctx: Ctx): void {
+    this.#deps.records.onChange((names) => {
+      for (const name of names) void this.#reconcileNamed(ctx, name);
+    });
+  }
+
+  /** Often: what an engine that is starting or stopping waits for. */
+  async yieldDevices(ctx: Ctx): Promise<void> {
+    const { records, counts, converger, work } = this.#deps;
+    const mounted = records.volumes().filter(({ id }) => counts.total(id) > 0);
+    await Promise.allSettled(
+      mounted.map(({ name }) => {
+        const limited = withDeadline(ctx, YIELD_MS);
+        return work.locks.run(limited, name, () => converger.yieldDevice(limited, name));
+      }),
+    );
+  }
+
+  /** Never throws. */
+  async #reconcileNamed(ctx: Ctx, name: string): Promise<void> {
+    try {
+      const volume = this.#deps.records.volume(name);
+      if (!volume || !this.#concernsUs(volume)) return;
+      const limited = withDeadline(ctx, this.#deps.mountTimeoutMs);
+      await this.#deps.work.locks.run(limited, name, () => this.#reconcileOne(limited, name));
+    } catch (err) {
+      ctx.log.debug({ volume: name, err }, 'volume not settled yet');
+    }
+  }
+
+  #concernsUs({ id }: VolumeRecord): boolean {
+    const { records, counts, node } = this.#deps;
+    if (counts.total(id) > 0) return true;
+    return records.target(id)?.node === node || records.attachment(id)?.node === node;
+  }
+
+  async #reconcileOne(ctx: Ctx, name: string): Promise<void> {
+    const { records, counts, work, node } = this.#deps;
+    const volume = records.volume(name);
+    if (!volume) return;
+    if (counts.total(volume.id) > 0 && work.quietMs(name) > QUIET_MS) {
+      await work.dropStaleCounts(ctx, volume).catch(() => undefined);
+    }
+    await work.converge(ctx, name);
+    if (records.target(volume.id)?.node === node) await this.#checkPool(volume);
+  }
+
+  /** A thin volume in a full pool works until it wants a new block: that is told before, and while it lasts. */
+  async #checkPool({ name, pool }: VolumeRecord): Promise<void> {
+    const { targets, work } = this.#deps;
+    await targets.checkPool(pool).catch((reason: unknown) => {
+      const { message } = AppError.from(reason);
+      work.tell(name, `${message}; until then writes to this volume may fail`);
+    });
+  }
+}

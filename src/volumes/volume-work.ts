@@ -1,0 +1,90 @@
+/**
+ * What driver calls and the upkeep share: the turn of each volume, its convergence and what that failed with, and
+ * the mounts that it counts.
+ */
+import type { Ctx } from '../context.js';
+import { withDeadline } from '../context.js';
+import { AppError } from '../errors.js';
+import type { VolumeRecord } from '../state/records.js';
+import type { ConvergeDeps, Converger, ConvergeOptions } from './converge.js';
+import { VolumeLocks } from './volume-locks.js';
+
+export interface VolumeWorkDeps extends ConvergeDeps {
+  readonly converger: Converger;
+  /** Containers that have the volume mounted now, by the engine's word. @throws `unavailable` */
+  readonly usersOf: (ctx: Ctx, volume: string) => Promise<string[]>;
+  /** For work that goes on after its call has been answered. */
+  readonly background: Ctx;
+}
+
+export class VolumeWork {
+  readonly locks = new VolumeLocks();
+  readonly #deps: VolumeWorkDeps;
+  /** Volume name -> when it was last mounted, by the monotonic clock. */
+  readonly #mountedAt = new Map<string, number>();
+  /** Volume name -> why its last convergence failed. */
+  readonly #problems = new Map<string, string>();
+
+  constructor(deps: VolumeWorkDeps) {
+    this.#deps = deps;
+  }
+
+  /** With the volume's turn in hand. @throws what a step throws; it is kept for Status. */
+  async converge(ctx: Ctx, name: string, options: ConvergeOptions = {}): Promise<void> {
+    try {
+      await this.#deps.converger.converge(ctx, name, options);
+      this.#problems.delete(name);
+    } catch (reason) {
+      const failure = AppError.from(reason);
+      if (failure.code !== 'canceled') this.#problems.set(name, failure.message);
+      throw failure;
+    }
+  }
+
+  /** Brings down what nobody counts on any more; what fails stays for the timer. */
+  async settle(name: string, timeoutMs: number, options: ConvergeOptions = {}): Promise<void> {
+    const ctx = withDeadline(this.#deps.background, timeoutMs);
+    await this.converge(ctx, name, options).catch((err: unknown) => {
+      ctx.log.warn({ volume: name, err }, 'the volume was not given back yet: it is tried again');
+    });
+  }
+
+  /**
+   * A mount whose answer never reached the engine (this process was killed, the engine was) is counted here and
+   * nowhere else. The engine's own list of containers settles it. @throws `in_use`, `unavailable`
+   */
+  async dropStaleCounts(ctx: Ctx, volume: VolumeRecord): Promise<void> {
+    const users = await this.#deps.usersOf(ctx, volume.name);
+    if (users.length > 0) {
+      throw new AppError('in_use', `volume ${volume.name} is in use by ${users.join(', ')}: stop it first`);
+    }
+    ctx.log.warn({ volume: volume.name }, 'mounts that no container holds any more: forgotten');
+    await this.#deps.counts.clear(volume.id);
+  }
+
+  problem(name: string): string | null {
+    return this.#problems.get(name) ?? null;
+  }
+
+  tell(name: string, problem: string): void {
+    this.#problems.set(name, problem);
+  }
+
+  solved(name: string): void {
+    this.#problems.delete(name);
+  }
+
+  mountBegins(name: string): void {
+    this.#mountedAt.set(name, performance.now());
+  }
+
+  /** Since its last mount began; large when there was none. */
+  quietMs(name: string): number {
+    return performance.now() - (this.#mountedAt.get(name) ?? 0);
+  }
+
+  forget(name: string): void {
+    this.#problems.delete(name);
+    this.#mountedAt.delete(name);
+  }
+}
