@@ -31,7 +31,7 @@ beforeEach(() => {
 
 afterEach(async () => {
   await Promise.all(roles.map((role) => role.stop()));
-  roles = [];
+  [roles, repairs] = [[], []];
   rmSync(root, { recursive: true });
 });
 
@@ -89,8 +89,12 @@ function fakeEngine(given: Partial<Engine>): Engine {
   };
 }
 
+let repairs: string[] = [];
+
 const over = (given: Partial<Engine>) =>
-  createRoleContainers(fakeEngine(given), createHostPaths(root, '/mnt'));
+  createRoleContainers(fakeEngine(given), createHostPaths(root, '/mnt'), ({ name }, what) => {
+    repairs.push(`${name} ${what}`);
+  });
 
 const wanted = (epoch: number): RoleContainer => ({
   container: {
@@ -211,6 +215,22 @@ describe('a role', () => {
       code: 'unavailable',
       message: `${NAME} is not ready: port taken: cannot listen on 127.0.0.1:13260`,
     });
+  });
+
+  it('tells a repair only of one that had been there', async () => {
+    const { engine, role } = runningEngine();
+    await over(engine).ensure(ctx, wanted(1));
+    await over(engine).ensure(ctx, wanted(2));
+    expect(repairs).toEqual([]);
+    await role.stop();
+    await over(engine).ensure(ctx, wanted(2));
+    await role.stop();
+    const stopped = { ...engine, ensureContainer: () => role.start().then(() => 'replaced' as const) };
+    await over(stopped).ensure(ctx, wanted(2));
+    expect(repairs).toEqual([
+      `${NAME} container was missing: made anew`,
+      `${NAME} container was not running: started anew`,
+    ]);
   });
 
   it('that talks nonsense is an error, not a role that is away', async () => {

@@ -96,6 +96,7 @@ describe('the replica', () => {
     const second = await open(scripted().state);
     expect(second.complete).toBe(true);
     expect(second.list('/p/').map((found) => found.value)).toEqual(['y', 'z']);
+    expect([first.cache.state, second.cache.state]).toEqual(['missing', 'ok']);
     await second.close();
   });
 
@@ -113,10 +114,15 @@ describe('the replica', () => {
     const { state, send } = scripted();
     const second = await open(state);
     expect(second.complete).toBe(false);
+    expect(second.cache).toMatchObject({
+      state: 'damaged',
+      reason: expect.stringContaining('records.json') as string,
+    });
     expect(second.get('/p/b')).toBeNull();
     expect(readdirSync(directory)).toContain('records.json.damaged');
     send({ type: 'snapshot', snapshot: { revision: 9, entries: [entry('/p/b', 'y', 3)] } });
     expect(second.complete).toBe(true);
+    expect(second.cache.state).toBe('rebuilt');
     await second.close();
   });
 

@@ -153,6 +153,17 @@ describe('create', () => {
     expect([...plane.world.targets.values()].map((target) => target.port)).toEqual([51_001]);
   });
 
+  it('whose write was carried out, but whose answer was lost, goes on with it', async () => {
+    const service = await start();
+    const transact = memory.transact.bind(memory);
+    vi.spyOn(memory, 'transact').mockImplementationOnce(async (caller, transaction) => {
+      await transact(caller, transaction);
+      throw down;
+    });
+    await service.create(ctx, 'db', {});
+    expect(service.list()).toMatchObject([{ name: 'db', status: { state: 'ready' } }]);
+  });
+
   it('while etcd is away fails with its reason and makes nothing', async () => {
     const service = await start();
     stateDown = true;
