@@ -90,7 +90,7 @@ export function createFileSystems(): FileSystems {
       const entry = await entryOf(mountpoint);
       if (!entry) return null;
       const prepared = await isThere(path.join(mountpoint, DATA_DIRECTORY));
-      return { device: entry.source, readOnly: entry.superOptions.includes('ro'), prepared };
+      return { device: entry.source, readOnly: isReadOnly(entry), prepared };
     },
   };
 }
@@ -130,6 +130,11 @@ async function check(ctx: Ctx, device: string): Promise<void> {
 async function entryOf(mountpoint: string): Promise<MountEntry | null> {
   const entries = parseMountInfo(await readFile('/proc/self/mountinfo', 'utf8'));
   return entries.findLast((entry) => entry.mountpoint === mountpoint) ?? null;
+}
+
+/** Since Linux 6.15 ext4 leaves `rw` standing after an error, and says `emergency_ro` beside it. */
+export function isReadOnly({ superOptions }: MountEntry): boolean {
+  return superOptions.includes('ro') || superOptions.includes('emergency_ro');
 }
 
 async function isDirectory(file: string): Promise<boolean> {

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Ctx } from '../../../src/context.js';
-import { createFileSystems } from '../../../src/dataplane/file-system.js';
+import { createFileSystems, isReadOnly } from '../../../src/dataplane/file-system.js';
+import { parseMountInfo } from '../../../src/dataplane/mount-info.js';
 import { isHeld } from '../../../src/dataplane/held-device.js';
 import { createLog } from '../../../src/log.js';
 
@@ -82,4 +83,13 @@ describe('a device', () => {
   it('of which nothing can be told counts as an error, not as free', async () => {
     await expect(isHeld(join(disk, 'below-a-file'))).rejects.toMatchObject({ code: 'unavailable' });
   });
+});
+
+it.each([
+  ['rw,relatime', false],
+  ['ro,errors=remount-ro', true],
+  ['rw,emergency_ro', true],
+])('a file system with the options %s is read-only: %s', (options, expected) => {
+  const line = `64 38 7:0 / /mnt/v1 rw,relatime shared:1 - ext4 /dev/loop0 ${options}\n`;
+  expect(parseMountInfo(line).map(isReadOnly)).toEqual([expected]);
 });
