@@ -32,7 +32,7 @@ sub apply_spec {
         $self->start;
         return;
     }
-    $self->open_portal if ($self->{portal} // '') ne "$spec->{address}:$spec->{port}";
+    $self->open_portal if ($self->{portal} // '') ne portal_of($spec);
     if (!eval { $self->admit; 1 }) {
         # Nobody knows who is admitted now: a new tgtd admits whom the spec says.
         my $reason = $@;
@@ -82,11 +82,17 @@ sub start {
     return;
 }
 
+# An IPv6 address stands in brackets, in what tgtd is told and in what it shows.
+sub portal_of {
+    my ($spec) = @_;
+    return $spec->{address} =~ /:/ ? "[$spec->{address}]:$spec->{port}" : "$spec->{address}:$spec->{port}";
+}
+
 sub open_portal {
     my ($self) = @_;
     my $spec = $self->{spec};
     my @old = $self->{tgt}->portals;
-    my $wanted = "$spec->{address}:$spec->{port}";
+    my $wanted = portal_of($spec);
     grep { $_ eq $wanted } @old
         or eval { $self->{tgt}->call('new', 'portal', text => "portal=$wanted"); 1 }
         or die "port taken: cannot listen on $wanted\n";

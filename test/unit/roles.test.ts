@@ -25,6 +25,17 @@ describe('the roles', () => {
     expect(stdout).toBe('1 0');
   });
 
+  it.each([
+    ['127.0.0.1', '127.0.0.1:13260'],
+    ['fd00::1', '[fd00::1]:13260'],
+  ])('listen on %s as %s', (address, portal) => {
+    const program = `print Target::portal_of({ address => '${address}', port => 13260 });`;
+    const { stdout } = spawnSync('perl', ['-Iplugin/image', '-MRole', '-MTarget', '-e', program], {
+      encoding: 'utf8',
+    });
+    expect(stdout).toBe(portal);
+  });
+
   it('never hand a secret to a program: only the names of files that hold one', () => {
     const text = modules.map((file) => readFileSync(`plugin/image/${file}`, 'utf8')).join('\n');
     const commands = text.match(/(spawn|system|exec)\b[^;]*;/g) ?? [];
