@@ -1,7 +1,8 @@
-import { mkdir, open, rm, stat, statfs } from 'node:fs/promises';
 import type { Ctx } from '../context.js';
 import { AppError } from '../errors.js';
+import { createBacking, deleteBacking, readBacking } from './backing.js';
 import { BACKING_FILE, type HostPaths } from './host-paths.js';
+import { checkPool, checkPoolHolds } from './pools.js';
 import {
   generationOf,
   type RoleContainer,
@@ -40,12 +41,23 @@ export interface Targets {
   createBacking(spec: Pick<TargetSpec, 'pool' | 'volumeId' | 'sizeBytes'>): Promise<void>;
   /** @throws `not_found` for a pool that is missing, `no_space` for one that is full. */
   checkPool(pool: string): Promise<void>;
+  /**
+   * @throws `not_found` for a pool that is missing, `unavailable` for one without a single volume: what is recorded
+   * in it is then on a disk that is not mounted, as far as anybody can tell.
+   */
+  checkPoolHolds(pool: string): Promise<void>;
+  /** @throws `not_found` or `conflict` when the file of a volume that was made is not what its record says. */
+  checkBacking(spec: Pick<TargetSpec, 'pool' | 'volumeId' | 'sizeBytes'>): Promise<void>;
   /** Serves at exactly this spec, admission included. @throws `conflict` when the port is taken. */
   ensure(ctx: Ctx, spec: TargetSpec): Promise<void>;
   /** True when what is observed already is this spec. */
   matches(spec: TargetSpec, observed: TargetObservation): boolean;
   remove(ctx: Ctx, volumeId: string): Promise<void>;
-  deleteBacking(pool: string, volumeId: string): Promise<void>;
+  /**
+   * Idempotent. @throws `not_found` when the pool is missing and the volume was made once: its data would stay
+   * behind on a disk that is not mounted now, and nobody would know whose it is.
+   */
+  deleteBacking(pool: string, volumeId: string, wasMade: boolean): Promise<void>;
 }
 
 export interface TargetOptions {
@@ -55,9 +67,6 @@ export interface TargetOptions {
   readonly cluster: string;
   readonly drainSeconds: number;
 }
-
-/** Below this a file system could not even be made. */
-const LEAST_FREE_BYTES = 64 * 2 ** 20;
 
 export function targetName(volumeId: string): string {
   return `openebs-target-${volumeId}`;
@@ -69,11 +78,23 @@ export function createTargets(options: TargetOptions): Targets {
     async observe(ctx, pool, volumeId) {
       const [role, backingBytes] = await Promise.all([
         roles.observe(ctx, targetName(volumeId)),
-        sizeOf(paths.view(paths.backingFile(pool, volumeId))),
+        readBacking(paths, pool, volumeId),
       ]);
       return { ...role, backingBytes };
     },
     checkPool: (pool) => checkPool(paths, pool),
+    checkPoolHolds: (pool) => checkPoolHolds(paths, pool),
+    checkBacking: async ({ pool, volumeId, sizeBytes }) => {
+      const found = await readBacking(paths, pool, volumeId);
+      if (found === sizeBytes) return;
+      const file = paths.backingFile(pool, volumeId);
+      const what =
+        found === null ? 'is missing' : `has ${String(found)} bytes instead of ${String(sizeBytes)}`;
+      throw new AppError(
+        found === null ? 'not_found' : 'conflict',
+        `the volume's data ${file} ${what}: restore it. Its target serves what it has open for as long as it runs`,
+      );
+    },
     createBacking: (spec) => createBacking(paths, spec),
     matches: (spec, observed) =>
       observed.status?.state === 'ready' &&
@@ -90,8 +111,7 @@ export function createTargets(options: TargetOptions): Targets {
     },
     // Nothing is logged in any more when a target goes: it needs no time to drain.
     remove: (ctx, volumeId) => roles.remove(ctx, targetName(volumeId), 0),
-    deleteBacking: (pool, volumeId) =>
-      rm(paths.view(paths.backing(pool, volumeId)), { recursive: true, force: true }),
+    deleteBacking: (pool, volumeId, wasMade) => deleteBacking(paths, { pool, volumeId, wasMade }),
   };
 }
 
@@ -130,63 +150,4 @@ function container(options: TargetOptions, spec: TargetSpec): RoleContainer {
       secrets: admit ? { [secretFile]: admit.chapSecret } : {},
     },
   };
-}
-
-async function createBacking(
-  paths: HostPaths,
-  { pool, volumeId, sizeBytes }: Pick<TargetSpec, 'pool' | 'volumeId' | 'sizeBytes'>,
-): Promise<void> {
-  await checkPool(paths, pool);
-  await mkdir(paths.view(paths.backing(pool, volumeId)), { recursive: true, mode: 0o700 });
-  const handle = await open(paths.view(paths.backingFile(pool, volumeId)), 'a', 0o600);
-  try {
-    await handle.truncate(sizeBytes);
-    await handle.sync();
-  } catch (reason) {
-    if ((reason as NodeJS.ErrnoException).code === 'EFBIG') {
-      throw new AppError(
-        'invalid_argument',
-        `pool ${pool} cannot hold one file of ${String(sizeBytes)} bytes: its file system's limit is lower`,
-      );
-    }
-    throw poolError(reason, pool);
-  } finally {
-    await handle.close();
-  }
-}
-
-/** A pool is never made here: a directory that is missing may be a disk that is not mounted. */
-async function checkPool(paths: HostPaths, pool: string): Promise<void> {
-  const directory = paths.pool(pool);
-  const space = await statfs(paths.view(directory)).catch((reason: unknown) => {
-    if ((reason as NodeJS.ErrnoException).code === 'ENOENT') {
-      throw new AppError(
-        'not_found',
-        `pool ${pool} does not exist: ${directory} is missing on this host; make it, or mount its disk there`,
-      );
-    }
-    throw poolError(reason, pool);
-  });
-  if (space.bavail * space.bsize < LEAST_FREE_BYTES) {
-    throw new AppError(
-      'no_space',
-      `pool ${pool} is full: ${directory} has less than 64 MiB free; free some space or choose another pool`,
-    );
-  }
-}
-
-function poolError(reason: unknown, pool: string): AppError {
-  const full = ['ENOSPC', 'EDQUOT'].includes((reason as NodeJS.ErrnoException).code ?? '');
-  return full
-    ? new AppError('no_space', `pool ${pool} is full`, { cause: reason })
-    : AppError.from(reason, 'unavailable', `pool ${pool} cannot be used`);
-}
-
-async function sizeOf(file: string): Promise<number | null> {
-  try {
-    return (await stat(file)).size;
-  } catch (reason) {
-    if ((reason as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw AppError.from(reason, 'unavailable', `cannot look at ${file}`);
-  }
 }

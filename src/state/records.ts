@@ -27,6 +27,8 @@ const volume = z.looseObject({
   pool: z.string(),
   /** creating: target not up yet. ready. removing: no way back. */
   status: z.enum(['creating', 'ready', 'removing']),
+  /** Of one that is being removed: it was never ready, so no data of it can be on a disk that is away now. */
+  neverReady: z.boolean().optional(),
   /** True once mkfs has succeeded; mkfs never runs again after that. */
   formatted: z.boolean(),
   /** Epoch of the newest attachment; grows by one with each. */

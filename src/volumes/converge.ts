@@ -67,8 +67,10 @@ export class Converger {
     this.#deps = deps;
     const { records, targets, initiator, fileSystems, paths, node } = deps;
     this.#executors = {
-      createBacking: (_ctx, { wanted }) =>
-        targets.createBacking({ ...wanted.volume, volumeId: wanted.volume.id }),
+      createBacking: async (_ctx, { wanted: { volume } }) => {
+        if (records.isPoolUsed(node, volume.pool)) await targets.checkPoolHolds(volume.pool);
+        await targets.createBacking({ ...volume, volumeId: volume.id });
+      },
       serveTarget: (ctx, situation) => this.#serve(ctx, situation),
       markReady: (ctx, { wanted }) =>
         records.change(ctx, wanted.volume, (volume) =>
@@ -90,10 +92,11 @@ export class Converger {
       },
       unmountFileSystem: (ctx, { wanted }) => fileSystems.unmount(ctx, paths.mountpoint(wanted.volume.id)),
       detachDevice: (ctx, { wanted }) => initiator.detach(ctx, wanted.volume.id),
-      closeTarget: (ctx, { wanted }) => targets.ensure(ctx, targetSpec(wanted, null)),
+      closeTarget: (ctx, situation) => this.#serve(ctx, situation, 'nobody'),
       releaseAttachment: (ctx, { wanted }) => records.release(ctx, wanted.volume.id, node),
       stopTarget: (ctx, { wanted }) => targets.remove(ctx, wanted.volume.id),
-      deleteBacking: (_ctx, { wanted }) => targets.deleteBacking(wanted.volume.pool, wanted.volume.id),
+      deleteBacking: (_ctx, { wanted: { volume } }) =>
+        targets.deleteBacking(volume.pool, volume.id, volume.neverReady !== true),
       deleteRecords: (ctx, { wanted }) => records.delete(ctx, wanted.volume),
     };
   }
@@ -215,12 +218,16 @@ export class Converger {
   }
 
   /** Another process may take the port between our choice and tgtd's bind, or while the host was down. */
-  async #serve(ctx: Ctx, { wanted: { volume, target }, observed }: Situation): Promise<void> {
+  async #serve(
+    ctx: Ctx,
+    { wanted: { volume, target }, observed }: Situation,
+    admit: 'attached' | 'nobody' = 'attached',
+  ): Promise<void> {
     const { records, targets, ports, node } = this.#deps;
     for (let attempt = 1; ; attempt++) {
       const wanted = known(this.#wanted(volume.name), 'volume');
       try {
-        await targets.ensure(ctx, targetSpec(wanted, wanted.attachment));
+        await targets.ensure(ctx, targetSpec(wanted, admit === 'nobody' ? null : wanted.attachment));
         return;
       } catch (reason) {
         // A session that is mounted knows the port it has; it goes on when the port is free again.

@@ -15,6 +15,7 @@ import { findFreePort } from '../dataplane/free-port.js';
 import { DATA_DIRECTORY } from '../dataplane/file-system.js';
 import { AppError, hasCode } from '../errors.js';
 import type { VolumeRecord } from '../state/records.js';
+import { checkRemovable } from './data-check.js';
 import { describeDifference, parseOptions, type OptionDefaults, type VolumeSpec } from './options.js';
 import { newTargetRecord, newVolumeRecord } from './volume.js';
 import { parseVolumeName } from './volume-name.js';
@@ -72,6 +73,7 @@ export class LocalVolumeService implements VolumeService {
       // A leftover of a detach that could not finish is finished first: it is ours, and nobody counts on it.
       if (records.attachment(volume.id)?.node === node)
         await this.#work.converge(ctx, name, { insist: true });
+      await checkRemovable(this.#deps, volume);
       await records.markRemoving(ctx, name);
       await this.#work.converge(ctx, name);
     });

@@ -1,9 +1,9 @@
 /** What goes on with this host's volumes while nobody calls: the watch of the records, and the timers. */
 import type { Ctx } from '../context.js';
 import { withDeadline } from '../context.js';
-import { AppError } from '../errors.js';
 import { eachOf } from '../lib/each-of.js';
 import type { VolumeRecord } from '../state/records.js';
+import { findDataProblem } from './data-check.js';
 import type { VolumeWork, VolumeWorkDeps } from './volume-work.js';
 
 export interface UpkeepDeps extends VolumeWorkDeps {
@@ -70,22 +70,14 @@ export class Upkeep {
   }
 
   async #reconcileOne(ctx: Ctx, name: string): Promise<void> {
-    const { records, counts, work, node } = this.#deps;
+    const { records, counts, work } = this.#deps;
     const volume = records.volume(name);
     if (!volume) return;
     if (counts.total(volume.id) > 0 && work.quietMs(name) > QUIET_MS) {
       await work.dropStaleCounts(ctx, volume).catch(() => undefined);
     }
     await work.converge(ctx, name);
-    if (records.target(volume.id)?.node === node) await this.#checkPool(volume);
-  }
-
-  /** A thin volume in a full pool works until it wants a new block: that is told before, and while it lasts. */
-  async #checkPool({ name, pool }: VolumeRecord): Promise<void> {
-    const { targets, work } = this.#deps;
-    await targets.checkPool(pool).catch((reason: unknown) => {
-      const { message } = AppError.from(reason);
-      work.tell(name, `${message}; until then writes to this volume may fail`);
-    });
+    const problem = await findDataProblem(this.#deps, volume);
+    if (problem !== null) work.tell(name, problem);
   }
 }

@@ -61,6 +61,13 @@ export class VolumeRecords {
     );
   }
 
+  /** Whether a volume of this node has its data in the pool. */
+  isPoolUsed(node: string, pool: string): boolean {
+    return this.targetsOn(node).some(
+      (target) => target.pool === pool && this.volume(target.volume)?.status === 'ready',
+    );
+  }
+
   /** Called with the names of volumes whose records changed. */
   onChange(listener: (names: readonly string[]) => void): void {
     this.#replica.onChange((changed) => {
@@ -129,9 +136,14 @@ export class VolumeRecords {
       if (volume.status === 'removing') return null;
       const attachment = this.attachment(volume.id);
       if (attachment) throw inUse(name, attachment.node);
+      const removing: VolumeRecord = {
+        ...volume,
+        status: 'removing',
+        neverReady: volume.status === 'creating',
+      };
       return {
         if: [this.#unchanged(keys.volume(name)), { key: attachmentKey, absent: true }],
-        then: [{ put: keys.volume(name), value: records.volume.encode({ ...volume, status: 'removing' }) }],
+        then: [{ put: keys.volume(name), value: records.volume.encode(removing) }],
       };
     });
   }

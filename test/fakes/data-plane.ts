@@ -35,6 +35,8 @@ export interface World {
   /** Devices that a container has mounted itself. */
   readonly heldDevices: Set<string>;
   readonly takenPorts: Set<number>;
+  /** The pool's disk is not mounted. */
+  emptyPool: boolean;
   /** Mountpoints whose mount was cut off before the directory to hand out was made. */
   readonly unprepared: Set<string>;
   /** Volume ids whose initiator was asked to stop and waits for its last user. */
@@ -52,6 +54,7 @@ export function createFakeDataPlane(): FakeDataPlane {
     formatted: new Map(),
     heldDevices: new Set(),
     takenPorts: new Set(),
+    emptyPool: false,
     draining: new Set(),
     unprepared: new Set(),
   };
@@ -102,6 +105,13 @@ export function createFakeDataPlane(): FakeDataPlane {
     },
     matches: (spec, observed) => same(spec, (observed as { fakeSpec?: TargetSpec }).fakeSpec),
     checkPool: () => Promise.resolve(),
+    checkPoolHolds: () =>
+      world.emptyPool
+        ? Promise.reject(
+            new AppError('unavailable', 'pool default is empty, although volumes are recorded in it'),
+          )
+        : Promise.resolve(),
+    checkBacking: () => Promise.resolve(),
     createBacking: ({ volumeId, sizeBytes }) =>
       effect(`createBacking ${volumeId}`, () => world.backing.set(volumeId, sizeBytes)),
     ensure: (_ctx, spec) => {

@@ -537,3 +537,37 @@ describe('a plugin that dies', () => {
     },
   );
 });
+
+describe('a pool whose disk is not mounted', () => {
+  it('keeps its volumes from being removed: their data would stay behind unknown', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    plane.world.emptyPool = true;
+    await expect(service.remove(ctx, 'db')).rejects.toThrow('pool default is empty');
+    expect(service.list()).toMatchObject([{ name: 'db', status: { state: 'ready' } }]);
+    plane.world.emptyPool = false;
+    await service.remove(ctx, 'db');
+    nothingIsLeft();
+  });
+
+  it('takes no new volume', async () => {
+    const service = await start();
+    plane.world.emptyPool = true;
+    await service.create(ctx, 'first', {});
+    await expect(service.create(ctx, 'db', {})).rejects.toThrow('pool default is empty');
+    expect(service.list()).toMatchObject([{ name: 'first' }]);
+  });
+});
+
+it('a target whose port is taken when it closes moves, and the attachment is given back', async () => {
+  const service = await start();
+  await service.create(ctx, 'db', {});
+  await service.mount(ctx, 'db', 'one');
+  const [before] = [...plane.world.targets.values()];
+  plane.world.takenPorts.add(before?.port ?? 0);
+  await service.unmount(ctx, 'db', 'one');
+  const [after] = [...plane.world.targets.values()];
+  expect(after?.admit).toBeNull();
+  expect(after?.port).not.toBe(before?.port);
+  expect((await service.get(ctx, 'db')).status).toMatchObject({ attachedTo: '', error: '' });
+});

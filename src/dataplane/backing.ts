@@ -1,0 +1,64 @@
+/** The file that holds a volume's blocks, in its pool. */
+import { lstat, mkdir, open, rm } from 'node:fs/promises';
+import { AppError } from '../errors.js';
+import type { HostPaths } from './host-paths.js';
+import { checkPool, mustExist, poolError } from './pools.js';
+
+export interface Backing {
+  readonly pool: string;
+  readonly volumeId: string;
+  readonly sizeBytes: number;
+}
+
+export async function createBacking(paths: HostPaths, { pool, volumeId, sizeBytes }: Backing): Promise<void> {
+  await checkPool(paths, pool);
+  await mkdir(paths.view(paths.backing(pool, volumeId)), { recursive: true, mode: 0o700 }).catch(
+    (reason: unknown) => {
+      throw poolError(reason, pool);
+    },
+  );
+  const handle = await open(paths.view(paths.backingFile(pool, volumeId)), 'a', 0o600).catch(
+    (reason: unknown) => {
+      throw poolError(reason, pool);
+    },
+  );
+  try {
+    await handle.truncate(sizeBytes);
+    await handle.sync();
+  } catch (reason) {
+    if ((reason as NodeJS.ErrnoException).code === 'EFBIG') {
+      throw new AppError(
+        'invalid_argument',
+        `pool ${pool} cannot hold one file of ${String(sizeBytes)} bytes: its file system's limit is lower`,
+      );
+    }
+    throw poolError(reason, pool);
+  } finally {
+    await handle.close();
+  }
+}
+
+/** Its bytes; null when there is none. @throws `conflict` for what is no file, `unavailable` when it cannot be told. */
+export async function readBacking(paths: HostPaths, pool: string, volumeId: string): Promise<number | null> {
+  const file = paths.backingFile(pool, volumeId);
+  const found = await lstat(paths.view(file)).catch((reason: unknown) => {
+    if ((reason as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw AppError.from(reason, 'unavailable', `cannot look at ${file}`);
+  });
+  if (found === null) return null;
+  if (found.isFile()) return found.size;
+  const what = found.isSymbolicLink() ? 'a symbolic link' : found.isDirectory() ? 'a directory' : 'a device';
+  throw new AppError('conflict', `the volume's data ${file} is ${what}, not a file: put the file back there`);
+}
+
+export async function deleteBacking(
+  paths: HostPaths,
+  { pool, volumeId, wasMade }: Omit<Backing, 'sizeBytes'> & { readonly wasMade: boolean },
+): Promise<void> {
+  if (wasMade) await mustExist(paths, pool);
+  await rm(paths.view(paths.backing(pool, volumeId)), { recursive: true, force: true }).catch(
+    (reason: unknown) => {
+      throw poolError(reason, pool);
+    },
+  );
+}
