@@ -7,7 +7,6 @@ import type { HostPaths } from './dataplane/host-paths.js';
 import type { Engine } from './docker/engine.js';
 import { AppError } from './errors.js';
 import { sleep } from './lib/sleep.js';
-import { untilDone } from './lib/until-done.js';
 import type { NodeIdentity } from './node-identity.js';
 import { recordCluster, startObserver } from './observer.js';
 import type { SharedState } from './shared-state.js';
@@ -29,6 +28,7 @@ export interface BackgroundDeps {
   readonly findStrays: () => Promise<Stray[]>;
   /** Of the plugin: holds its package.json. */
   readonly appDirectory: string;
+  readonly pace?: Pace;
 }
 
 export interface Background {
@@ -36,17 +36,24 @@ export interface Background {
   close(): Promise<void>;
 }
 
-const HEAL_MS = 15_000;
-const YIELD_MS = 2000;
-const HEAL_TIMEOUT_MS = 60_000;
-/**
- * After the engine's start its containers with a restart policy mount their volumes one after the other, before
- * and while its API comes up. An attachment that nobody counts on is given back only after that.
- */
-const SETTLE_MS = 20_000;
+export interface Pace {
+  /** From the end of one pass of healing to the next. */
+  readonly healMs: number;
+  readonly yieldMs: number;
+  /**
+   * After the engine's start its containers with a restart policy mount their volumes one after the other, before
+   * and while its API comes up. An attachment that nobody counts on is given back only after that.
+   */
+  readonly settleMs: number;
+}
+
+const PACE: Pace = { healMs: 15_000, yieldMs: 2000, settleMs: 20_000 };
+/** Long enough for the import of the image on a slow disk. */
+const HEAL_TIMEOUT_MS = 180_000;
+const FIRST_PAUSE_MS = 200;
 
 export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
-  const { shared, replica, identity } = deps;
+  const { shared, replica, identity, pace = PACE } = deps;
   const health = createHealth(ctx);
   const strays = createStrayWatch(ctx, deps);
   // Two loops, as neither waits for the other: volumes are healed from the replica while etcd is away. They end by
@@ -61,7 +68,7 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
     if (!ctx.signal.aborted) ctx.log.error({ err }, 'healing has ended');
   });
   const observer = startObserver(ctx, { ...deps, state: shared.state });
-  const yielding = setInterval(() => void deps.upkeep.yieldDevices(ctx), YIELD_MS).unref();
+  const yielding = setInterval(() => void deps.upkeep.yieldDevices(ctx), pace.yieldMs).unref();
   return {
     health: () => ({
       node: identity.node,
@@ -84,7 +91,8 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
   };
 }
 
-type Attempt = (what: string, operation: (limited: Ctx) => Promise<void>) => Promise<void>;
+/** Answers whether it succeeded; never throws. */
+type Attempt = (what: string, operation: (limited: Ctx) => Promise<void>) => Promise<boolean>;
 
 /** What has failed and not succeeded since; each new reason is logged once. */
 function createHealth(ctx: Ctx): {
@@ -98,10 +106,12 @@ function createHealth(ctx: Ctx): {
       try {
         await operation(withDeadline(ctx, HEAL_TIMEOUT_MS));
         problems.delete(what);
+        return true;
       } catch (err) {
         const text = AppError.from(err).message;
         if (problems.get(what) !== text && !ctx.signal.aborted) ctx.log.warn({ err, what }, 'not healthy');
         problems.set(what, text);
+        return false;
       }
     },
   };
@@ -128,22 +138,36 @@ function createStrayWatch(ctx: Ctx, { replica, findStrays }: BackgroundDeps) {
 }
 
 async function keepEtcd(ctx: Ctx, deps: BackgroundDeps, attempt: Attempt): Promise<void> {
-  const { image, shared, identity } = deps;
-  await untilDone(ctx, 'import the image', () => image.ensure(ctx));
-  await untilDone(ctx, 'start etcd', () => shared.ensureEtcd(withDeadline(ctx, HEAL_TIMEOUT_MS)));
-  await untilDone(ctx, 'record the cluster', () => recordCluster(ctx, shared.state, identity));
+  const { image, shared, identity, pace = PACE } = deps;
+  const steps: [string, (limited: Ctx) => Promise<void>][] = [
+    ['image', (limited) => image.ensure(limited)],
+    ['etcd', (limited) => shared.ensureEtcd(limited)],
+    ['cluster', once((limited) => recordCluster(limited, shared.state, identity))],
+  ];
+  let pauseMs = FIRST_PAUSE_MS;
   while (!ctx.signal.aborted) {
-    await attempt('image', (limited) => image.ensure(limited));
-    await attempt('etcd', (limited) => shared.ensureEtcd(limited));
-    await sleep(HEAL_MS, ctx.signal);
+    let well = true;
+    for (const [what, step] of steps) well &&= await attempt(what, step);
+    pauseMs = well ? pace.healMs : Math.min(pauseMs * 2, pace.healMs);
+    await sleep(pauseMs, ctx.signal);
   }
 }
 
+/** Nothing any more once it has succeeded. */
+function once(operation: (ctx: Ctx) => Promise<void>): (ctx: Ctx) => Promise<void> {
+  let succeeded = false;
+  return async (ctx) => {
+    if (!succeeded) await operation(ctx);
+    succeeded = true;
+  };
+}
+
 async function keepVolumes(ctx: Ctx, deps: BackgroundDeps, heal: () => Promise<void>): Promise<void> {
-  await sleep(SETTLE_MS, ctx.signal);
+  const { pace = PACE } = deps;
+  await sleep(pace.settleMs, ctx.signal);
   deps.upkeep.follow(ctx);
   while (!ctx.signal.aborted) {
     await heal();
-    await sleep(HEAL_MS, ctx.signal);
+    await sleep(pace.healMs, ctx.signal);
   }
 }

@@ -1,0 +1,145 @@
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, it, vi } from 'vitest';
+import { startBackground, type Background, type BackgroundDeps } from '../../src/background.js';
+import { parseConfig } from '../../src/config.js';
+import type { Ctx } from '../../src/context.js';
+import { createHostPaths } from '../../src/dataplane/host-paths.js';
+import type { Engine } from '../../src/docker/engine.js';
+import { AppError } from '../../src/errors.js';
+import { createLog } from '../../src/log.js';
+import { keys } from '../../src/state/keys.js';
+import { createMemoryState } from '../../src/state/memory-state.js';
+import type { Replica } from '../../src/state/replica.js';
+import type { State } from '../../src/state/state.js';
+import type { Stray } from '../../src/volumes/strays.js';
+import type { Upkeep } from '../../src/volumes/upkeep.js';
+
+let root: string;
+let state: State;
+let stopping: AbortController;
+let background: Background | null = null;
+let calls: string[];
+let failing: Map<string, string>;
+let strays: Stray[];
+let sync: () => void;
+
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'background-'));
+  writeFileSync(join(root, 'package.json'), '{"version":"1.2.3"}');
+  state = createMemoryState();
+  stopping = new AbortController();
+  [calls, strays] = [[], []];
+  failing = new Map();
+});
+
+afterEach(async () => {
+  stopping.abort();
+  await background?.close();
+  background = null;
+  rmSync(root, { recursive: true });
+});
+
+function done(what: string): Promise<void> {
+  calls.push(what);
+  const reason = failing.get(what);
+  return reason === undefined ? Promise.resolve() : Promise.reject(new AppError('unavailable', reason));
+}
+
+function start(): Background {
+  const ctx: Ctx = { log: createLog('silent'), signal: stopping.signal, requestId: 'test' };
+  const refuse = () => Promise.reject(new AppError('unavailable', 'no engine'));
+  const { promise: synced, resolve } = Promise.withResolvers<undefined>();
+  sync = () => {
+    resolve(undefined);
+  };
+  const deps: BackgroundDeps = {
+    config: parseConfig({}),
+    engine: { info: refuse } as unknown as Engine,
+    image: { reference: 'image', ensure: () => done('image') },
+    identity: { node: 'node-a', cluster: 'cluster-a' },
+    shared: { state, ensureEtcd: () => done('etcd') },
+    replica: {
+      synced,
+      complete: false,
+      cache: { state: 'missing', reason: '' },
+      close: () => Promise.resolve(),
+    } as unknown as Replica,
+    upkeep: {
+      reconcile: () => done('reconcile'),
+      follow: () => calls.push('follow'),
+      yieldDevices: () => done('yield'),
+    } as unknown as Upkeep,
+    paths: createHostPaths(root, '/mnt'),
+    repairs: { all: () => [] },
+    findStrays: () => done('strays').then(() => strays),
+    appDirectory: root,
+    pace: { healMs: 5, yieldMs: 5, settleMs: 20 },
+  };
+  background = startBackground(ctx, deps);
+  return background;
+}
+
+const until = (what: string) =>
+  vi.waitFor(() => {
+    expect(calls).toContain(what);
+  });
+
+it('heals, yields devices and records the cluster', async () => {
+  const running = start();
+  for (const what of ['image', 'etcd', 'follow', 'reconcile', 'yield']) await until(what);
+  await vi.waitFor(async () => {
+    expect(
+      await state.get({ log: createLog('silent'), signal: stopping.signal, requestId: 'x' }, keys.cluster),
+    ).not.toBeNull();
+  });
+  expect(running.health()).toMatchObject({
+    node: 'node-a',
+    healthy: true,
+    problems: {},
+    cache: { state: 'missing' },
+  });
+});
+
+it('leaves volumes alone until the engine has had time to mount them', async () => {
+  start();
+  await until('yield');
+  expect(calls.slice(0, calls.indexOf('yield'))).not.toContain('reconcile');
+  await until('reconcile');
+  expect(calls.indexOf('follow')).toBeLessThan(calls.indexOf('reconcile'));
+});
+
+it('heals volumes although the image cannot be had, and says so', async () => {
+  failing.set('image', 'no space for the image');
+  const running = start();
+  await until('reconcile');
+  expect(calls).not.toContain('etcd');
+  expect(running.health()).toMatchObject({ healthy: false, problems: { image: 'no space for the image' } });
+});
+
+it('tells what fails, with its reason, until it succeeds', async () => {
+  const running = start();
+  await until('reconcile');
+  failing.set('etcd', 'etcd has lost its data');
+  await vi.waitFor(() => {
+    expect(running.health()).toMatchObject({ healthy: false, problems: { etcd: 'etcd has lost its data' } });
+  });
+  failing.clear();
+  await vi.waitFor(() => {
+    expect(running.health()).toMatchObject({ healthy: true, problems: {} });
+  });
+});
+
+it('calls nothing a stray before shared state itself was read', async () => {
+  const running = start();
+  strays = [{ what: '/var/lib/openebs/pools/default/vstray0000', hint: 'look' }];
+  await until('reconcile');
+  calls = [];
+  await until('reconcile');
+  expect(running.health()).toMatchObject({ strays: [] });
+  sync();
+  await vi.waitFor(() => {
+    expect(running.health()).toMatchObject({ strays });
+  });
+});
