@@ -4,6 +4,8 @@ import type { Ctx } from './context.js';
 import { withDeadline } from './context.js';
 import type { DataPlaneImage } from './dataplane/data-plane-image.js';
 import type { HostPaths } from './dataplane/host-paths.js';
+import { findOlderRoles, type OlderRole } from './dataplane/older-roles.js';
+import type { RoleContainers } from './dataplane/role-container.js';
 import type { Engine } from './docker/engine.js';
 import { AppError } from './errors.js';
 import { sleep } from './lib/sleep.js';
@@ -24,6 +26,7 @@ export interface BackgroundDeps {
   readonly replica: Replica;
   readonly upkeep: Upkeep;
   readonly paths: HostPaths;
+  readonly roles: Pick<RoleContainers, 'list' | 'observe'>;
   readonly repairs: Pick<RepairLog, 'all'>;
   readonly findStrays: () => Promise<Stray[]>;
   /** Of the plugin: holds its package.json. */
@@ -56,6 +59,7 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
   const { shared, replica, identity, pace = PACE } = deps;
   const health = createHealth(ctx);
   const strays = createStrayWatch(ctx, deps);
+  const older = createOlderWatch(deps);
   // Two loops, as neither waits for the other: volumes are healed from the replica while etcd is away. They end by
   // the abort only; what their last steps throw then is nobody's failure.
   const loops = Promise.all([
@@ -63,6 +67,7 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
     keepVolumes(ctx, deps, async () => {
       await health.attempt('volumes', () => deps.upkeep.reconcile(ctx));
       await health.attempt('strays', () => strays.look());
+      await health.attempt('older', (limited) => older.look(limited));
     }),
   ]).catch((err: unknown) => {
     if (!ctx.signal.aborted) ctx.log.error({ err }, 'healing has ended');
@@ -79,6 +84,7 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
       cache: replica.cache,
       repairs: deps.repairs.all(),
       strays: strays.found(),
+      image: { current: deps.image.reference, older: older.found() },
       observed: observer.stats(),
     }),
     async close() {
@@ -137,12 +143,24 @@ function createStrayWatch(ctx: Ctx, { replica, findStrays }: BackgroundDeps) {
   };
 }
 
+/** What still serves from the image of another version of the plugin, as it is in use. */
+function createOlderWatch({ roles, image }: BackgroundDeps) {
+  let older: readonly OlderRole[] = [];
+  return {
+    found: () => older,
+    async look(ctx: Ctx): Promise<void> {
+      older = await findOlderRoles(ctx, roles, image.reference);
+    },
+  };
+}
+
 async function keepEtcd(ctx: Ctx, deps: BackgroundDeps, attempt: Attempt): Promise<void> {
   const { image, shared, identity, pace = PACE } = deps;
   const steps: [string, (limited: Ctx) => Promise<void>][] = [
     ['image', (limited) => image.ensure(limited)],
     ['etcd', (limited) => shared.ensureEtcd(limited)],
     ['cluster', once((limited) => recordCluster(limited, shared.state, identity))],
+    ['old images', (limited) => image.removeOlder(limited)],
   ];
   let pauseMs = FIRST_PAUSE_MS;
   while (!ctx.signal.aborted) {

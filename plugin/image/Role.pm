@@ -2,7 +2,9 @@ package Role;
 
 # What the roles share: the spec, the control socket, child processes and the one loop.
 #
-# The spec (/spec/spec) is lines of "key value". The control socket (/spec/ctl) takes one command a connection
+# The spec (/spec/spec) is lines of "key value". After an upgrade of the plugin a role of the old image reads specs
+# of the new one, for as long as it is in use: so a key never changes its meaning, and unknown keys are skipped.
+# The control socket (/spec/ctl) takes one command a connection
 # and answers one line of JSON: that the connection is accepted at all is the proof that the role is alive,
 # without asking the engine.
 #   status   what the role knows now
@@ -170,6 +172,7 @@ sub answer {
         state => $self->{state},
         error => $self->{error},
         generation => $self->{spec}{generation} // '',
+        image => $ENV{OPENEBS_IMAGE},
         $self->status,
     );
     syswrite $client, json(\%status) . "\n";

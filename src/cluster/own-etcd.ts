@@ -54,7 +54,11 @@ export async function ensureOwnEtcd(
   const file = paths.view(path.join(paths.state, 'etcd-incarnation.json'));
   await mkdir(paths.view(paths.etcdData), { recursive: true, mode: 0o700 });
   const incarnation = (await readIncarnation(file)) ?? (await begin(file, paths));
-  await roles.ensure(ctx, container(options, files, incarnation));
+  const wanted = container(options, files, incarnation);
+  const { status } = await roles.observe(ctx, ETCD_CONTAINER);
+  // Volumes work on without etcd for the second that this takes; what it has acknowledged is on disk.
+  const older = status?.state === 'ready' && status.image !== options.image;
+  await (older ? roles.renew(ctx, wanted) : roles.ensure(ctx, wanted));
   if (incarnation.formed) return;
   const formed = { ...incarnation, formed: true };
   await writeFileAtomic(file, JSON.stringify(formed));

@@ -11,6 +11,8 @@ export interface DataPlaneImage {
   readonly reference: string;
   /** Imports it into the engine unless it is there; no registry is needed. */
   ensure(ctx: Ctx): Promise<void>;
+  /** Removes the images of other versions of the plugin, once nothing is made from them any more. */
+  removeOlder(ctx: Ctx): Promise<void>;
 }
 
 /** The image travels in the plugin: image.tar.gz, and image.json that describes it. */
@@ -35,6 +37,8 @@ export async function loadDataPlaneImage(engine: Engine, directory: string): Pro
       ctx.log.info({ image: reference }, 'importing the data-plane image');
       await importing;
     },
+    removeOlder: (ctx) =>
+      engine.removeOldTags(ctx, reference.slice(0, reference.lastIndexOf(':')), reference),
   };
 }
 

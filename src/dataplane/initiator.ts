@@ -3,12 +3,7 @@ import { AppError } from '../errors.js';
 import { sleep } from '../lib/sleep.js';
 import { runCommand } from './command.js';
 import { isHeld } from './held-device.js';
-import {
-  generationOf,
-  type RoleContainer,
-  type RoleContainers,
-  type RoleObservation,
-} from './role-container.js';
+import type { RoleContainer, RoleContainers, RoleObservation } from './role-container.js';
 import type { Admission } from './target.js';
 
 /** The LUN to log in to, and as whom. Copies will be a list of portals; one volume has one copy today. */
@@ -73,16 +68,16 @@ export function createUserspaceInitiator(options: UserspaceInitiatorOptions): In
     observe: (ctx, volumeId) => roles.observe(ctx, initiatorName(volumeId)),
     matches: (spec, observed) =>
       observed.status?.state === 'ready' &&
-      observed.status.generation === generationOf(container(options, spec).spec),
+      observed.status.generation === observed.generation &&
+      isSameSession(spec, observed),
     async attach(ctx, spec) {
       const before = await roles.observe(ctx, initiatorName(spec.volumeId));
-      const wanted = container(options, spec);
       // A session cannot change its account or portal: another epoch's initiator is replaced, not reloaded.
-      const generation = generationOf(wanted.spec);
-      const current =
-        before.generation === generation && (before.status?.generation ?? generation) === generation;
-      if (before.present && !current) await removeUnused(ctx, spec.volumeId, before);
-      const status = await roles.ensure(ctx, wanted).catch((reason: unknown) => {
+      const applied = before.status === null || before.status.generation === before.generation;
+      if (before.present && !(applied && isSameSession(spec, before))) {
+        await removeUnused(ctx, spec.volumeId, before);
+      }
+      const status = await roles.ensure(ctx, container(options, spec)).catch((reason: unknown) => {
         throw namedDevice(reason);
       });
       if (typeof status.device === 'string') return status.device;
@@ -92,6 +87,25 @@ export function createUserspaceInitiator(options: UserspaceInitiatorOptions): In
       await removeUnused(ctx, volumeId, await roles.observe(ctx, initiatorName(volumeId)));
     },
   };
+}
+
+/**
+ * Only what the session is made of decides whether a device is the wanted one. All else in the spec (how long to
+ * drain, what a later version adds) and the image itself may be of another time: it is applied at the next attach,
+ * as a device that containers have mounted cannot be made anew below them.
+ */
+function isSameSession(spec: InitiatorSpec, { settings }: RoleObservation): boolean {
+  return sessionOf(spec).every(([key, value]) => settings.get(key) === value);
+}
+
+function sessionOf({ iqn, portal, sizeBytes, account }: InitiatorSpec): [key: string, value: string][] {
+  return [
+    ['iqn', iqn],
+    ['portal', portal],
+    ['size', String(sizeBytes)],
+    ['initiator', account.initiatorIqn],
+    ['user', account.chapUser],
+  ];
 }
 
 /**
@@ -164,11 +178,7 @@ function container(options: UserspaceInitiatorOptions, spec: InitiatorSpec): Rol
     spec: {
       lines: [
         ['volume', spec.volumeId],
-        ['iqn', spec.iqn],
-        ['portal', spec.portal],
-        ['size', String(spec.sizeBytes)],
-        ['initiator', account.initiatorIqn],
-        ['user', account.chapUser],
+        ...sessionOf(spec),
         ['secret', 'secret'],
         ['drain', String(options.drainSeconds)],
       ],

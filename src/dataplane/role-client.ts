@@ -10,6 +10,8 @@ const roleStatus = z.looseObject({
   error: z.string(),
   /** Of the spec it has applied. */
   generation: z.string(),
+  /** The image its container was made from; roles of older images do not say it. */
+  image: z.string().nullish(),
   /** Target: logged-in initiators. */
   initiators: z.array(z.string()).optional(),
   /** Initiator: the block device, while it is usable. */

@@ -7,6 +7,8 @@
  * - A role that already answers at the wanted generation costs one question on its socket: no engine call. So a
  *   mount during the engine's start, when its API does not answer, works.
  * - `generation` is a hash of all else in the spec: who applied it applied exactly this.
+ * - A role of an older image reads specs of this version, for as long as it is in use after an upgrade: a key never
+ *   changes its meaning, and what is new gets a new key, which old roles skip.
  */
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
@@ -34,6 +36,8 @@ export interface RoleObservation {
   /** Its directory exists: it was started once and not taken away. */
   readonly present: boolean;
   readonly generation: string | null;
+  /** What its spec says, by key; empty when there is none. */
+  readonly settings: ReadonlyMap<string, string>;
   readonly status: RoleStatus | null;
 }
 
@@ -41,6 +45,8 @@ export interface RoleContainers {
   observe(ctx: Ctx, name: string): Promise<RoleObservation>;
   /** Resolves when the role is ready at this spec. @throws with the role's own words, or `deadline_exceeded`. */
   ensure(ctx: Ctx, wanted: RoleContainer): Promise<RoleStatus>;
+  /** Makes its container anew, from the image that is wanted: for one that nobody uses now. */
+  renew(ctx: Ctx, wanted: RoleContainer): Promise<RoleStatus>;
   /** Stops (draining up to graceSeconds) and forgets it. */
   remove(ctx: Ctx, name: string, graceSeconds: number): Promise<void>;
   /** A file that the role keeps beside its spec; null when there is none. */
@@ -73,13 +79,11 @@ export function createRoleContainers(
   const directoryOf = (name: string) => paths.view(paths.container(name));
   const controlOf = (name: string) => path.join(directoryOf(name), 'ctl');
 
-  async function observe(ctx: Ctx, name: string): Promise<RoleObservation> {
-    const generation = await readGeneration(path.join(directoryOf(name), 'spec'));
-    if (generation === null) return { present: await exists(directoryOf(name)), generation, status: null };
-    return { present: true, generation, status: await askRole(ctx, controlOf(name), 'status') };
-  }
-
-  async function ensure(ctx: Ctx, { container, spec }: RoleContainer): Promise<RoleStatus> {
+  async function ensure(
+    ctx: Ctx,
+    { container, spec }: RoleContainer,
+    repaired = onRepair,
+  ): Promise<RoleStatus> {
     const { name } = container;
     const generation = generationOf(spec);
     const existed = await writeSpec(directoryOf(name), spec, generation);
@@ -89,14 +93,18 @@ export function createRoleContainers(
     if (!status) {
       const full = { ...container, binds };
       const done = await startContainer(ctx, engine, full, controlOf(name));
-      if (existed && done !== 'running') onRepair(full, REPAIRS[done]);
+      if (existed && done !== 'running') repaired(full, REPAIRS[done]);
     }
     return waitReady(ctx, { name, generation, socketPath: controlOf(name) });
   }
 
   return {
-    observe,
-    ensure,
+    observe: (ctx, name) => observe(ctx, directoryOf(name), controlOf(name)),
+    ensure: (ctx, wanted) => ensure(ctx, wanted),
+    async renew(ctx, wanted) {
+      await engine.removeContainer(ctx, wanted.container.name, 0);
+      return ensure(ctx, wanted, () => undefined);
+    },
     async remove(ctx, name, graceSeconds) {
       await engine.removeContainer(ctx, name, graceSeconds);
       await rm(directoryOf(name), { recursive: true, force: true });
@@ -108,9 +116,18 @@ export function createRoleContainers(
   };
 }
 
+async function observe(ctx: Ctx, directory: string, socketPath: string): Promise<RoleObservation> {
+  const settings = await readSettings(path.join(directory, 'spec'));
+  if (settings === null) {
+    return { present: await exists(directory), generation: null, settings: new Map(), status: null };
+  }
+  const status = await askRole(ctx, socketPath, 'status');
+  return { present: true, generation: settings.get('generation') ?? '', settings, status };
+}
+
 /** Answers whether there was one before. */
 async function writeSpec(directory: string, spec: RoleSpec, generation: string): Promise<boolean> {
-  const before = await readGeneration(path.join(directory, 'spec'));
+  const before = (await readSettings(path.join(directory, 'spec')))?.get('generation') ?? null;
   if (before === generation) return true;
   await mkdir(directory, { recursive: true, mode: 0o700 });
   for (const [file, content] of Object.entries(spec.secrets)) {
@@ -180,9 +197,12 @@ function whyNotReady(last: RoleStatus | null): string {
   return `is not ready: ${last.error || `it is ${last.state}`}`;
 }
 
-async function readGeneration(specFile: string): Promise<string | null> {
+async function readSettings(specFile: string): Promise<Map<string, string> | null> {
   try {
-    return /^generation (\S+)$/m.exec(await readFile(specFile, 'utf8'))?.[1] ?? '';
+    const lines = (await readFile(specFile, 'utf8')).split('\n').filter((line) => line.includes(' '));
+    return new Map(
+      lines.map((line) => [line.slice(0, line.indexOf(' ')), line.slice(line.indexOf(' ') + 1)]),
+    );
   } catch (reason) {
     if ((reason as NodeJS.ErrnoException).code === 'ENOENT') return null;
     throw AppError.from(reason, 'internal', `cannot read ${specFile}`);

@@ -50,6 +50,10 @@ export interface Targets {
   checkBacking(spec: Pick<TargetSpec, 'pool' | 'volumeId' | 'sizeBytes'>): Promise<void>;
   /** Serves at exactly this spec, admission included. @throws `conflict` when the port is taken. */
   ensure(ctx: Ctx, spec: TargetSpec): Promise<void>;
+  /** Of another image than this plugin's, and nobody is logged in: making it anew costs nobody a stall. */
+  isRenewable(observed: TargetObservation): boolean;
+  /** As `ensure`, in a new container of this plugin's image. */
+  renew(ctx: Ctx, spec: TargetSpec): Promise<void>;
   /** True when what is observed already is this spec. */
   matches(spec: TargetSpec, observed: TargetObservation): boolean;
   remove(ctx: Ctx, volumeId: string): Promise<void>;
@@ -99,20 +103,25 @@ export function createTargets(options: TargetOptions): Targets {
     matches: (spec, observed) =>
       observed.status?.state === 'ready' &&
       observed.status.generation === generationOf(container(options, spec).spec),
-    async ensure(ctx, spec) {
-      try {
-        await roles.ensure(ctx, container(options, spec));
-      } catch (reason) {
-        if (reason instanceof AppError && reason.message.includes('port taken')) {
-          throw new AppError('conflict', reason.message, { cause: reason });
-        }
-        throw reason;
-      }
-    },
+    isRenewable: ({ status }) =>
+      status?.state === 'ready' && status.image !== options.image && status.initiators?.length === 0,
+    ensure: (ctx, spec) => namingPort(roles.ensure(ctx, container(options, spec))),
+    renew: (ctx, spec) => namingPort(roles.renew(ctx, container(options, spec))),
     // Nothing is logged in any more when a target goes: it needs no time to drain.
     remove: (ctx, volumeId) => roles.remove(ctx, targetName(volumeId), 0),
     deleteBacking: (pool, volumeId, wasMade) => deleteBacking(paths, { pool, volumeId, wasMade }),
   };
+}
+
+async function namingPort(serving: Promise<unknown>): Promise<void> {
+  try {
+    await serving;
+  } catch (reason) {
+    if (reason instanceof AppError && reason.message.includes('port taken')) {
+      throw new AppError('conflict', reason.message, { cause: reason });
+    }
+    throw reason;
+  }
 }
 
 function container(options: TargetOptions, spec: TargetSpec): RoleContainer {

@@ -1,7 +1,7 @@
 import { createReadStream } from 'node:fs';
 import Docker from 'dockerode';
 import type { Ctx } from '../context.js';
-import { AppError } from '../errors.js';
+import { call, CALL_TIMEOUT_MS, orAbsent, statusOf, unlessAborted } from './engine-call.js';
 
 /** What the product needs of the Docker engine; the only importer of dockerode. */
 export interface Engine {
@@ -12,6 +12,8 @@ export interface Engine {
   hasImage(ctx: Ctx, reference: string): Promise<boolean>;
   /** Imports a root file system (tar, may be gzipped) as an image; needs no registry. */
   importImage(ctx: Ctx, image: ImageToImport): Promise<void>;
+  /** Removes the tags of this repository that no container uses, all but the one to keep. */
+  removeOldTags(ctx: Ctx, repository: string, keep: string): Promise<void>;
   /** Makes a container of this name run with this configuration, whatever is there now. Idempotent. */
   ensureContainer(ctx: Ctx, spec: ContainerSpec): Promise<Ensured>;
   /** Stops it with SIGTERM, waits up to graceSeconds, then removes it. Absent is success. */
@@ -58,8 +60,6 @@ export interface ContainerSpec {
   readonly stopTimeoutSeconds: number;
 }
 
-/** Bounds one call: a socket that accepts and does not answer is how a starting engine looks. */
-const CALL_TIMEOUT_MS = 20_000;
 const PING_TIMEOUT_MS = 1000;
 const IMPORT_TIMEOUT_MS = 180_000;
 
@@ -85,6 +85,10 @@ export function createEngine(socketPath: string): Engine {
         `import image ${image.reference}`,
         (signal) => importImage(docker, image, signal),
         IMPORT_TIMEOUT_MS,
+      ),
+    removeOldTags: (ctx, repository, keep) =>
+      call(ctx, `remove old images of ${repository}`, (signal) =>
+        removeOldTags(docker, { repository, keep }, signal),
       ),
     ensureContainer: (ctx, spec) =>
       call(ctx, `run container ${spec.name}`, (abortSignal) => ensureContainer(docker, spec, abortSignal)),
@@ -125,20 +129,6 @@ interface EngineInfoAnswer {
   Labels: string[] | null;
 }
 
-/** For dockerode's calls that take no abort signal. */
-async function unlessAborted<T>(operation: Promise<T>, signal: AbortSignal): Promise<T> {
-  const aborted = Promise.withResolvers<never>();
-  const abort = () => {
-    aborted.reject(signal.reason as Error);
-  };
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    return await Promise.race([operation, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
-  }
-}
-
 async function importImage(docker: Docker, image: ImageToImport, abortSignal: AbortSignal): Promise<void> {
   const [repo, tag] = splitReference(image.reference);
   const output = await docker.importImage(createReadStream(image.path), {
@@ -153,6 +143,24 @@ async function importImage(docker: Docker, image: ImageToImport, abortSignal: Ab
       else resolve();
     });
   });
+}
+
+async function removeOldTags(
+  docker: Docker,
+  { repository, keep }: { repository: string; keep: string },
+  abortSignal: AbortSignal,
+): Promise<void> {
+  const images = await docker.listImages({ filters: { reference: [`${repository}:*`] }, abortSignal });
+  const tags = images.flatMap((image) => image.RepoTags ?? []);
+  for (const tag of tags.filter((name) => name.startsWith(`${repository}:`) && name !== keep)) {
+    await docker
+      .getImage(tag)
+      .remove({ abortSignal })
+      .catch((reason: unknown) => {
+        // Its containers still run, or it is gone already.
+        if (statusOf(reason) !== 409 && statusOf(reason) !== 404) throw reason;
+      });
+  }
 }
 
 function splitReference(reference: string): [string, string] {
@@ -194,6 +202,8 @@ function containerOptions(spec: ContainerSpec): Docker.ContainerCreateOptions {
     name: spec.name,
     Image: spec.image,
     Cmd: [...spec.command],
+    // A role says which image it is of: after an upgrade of the plugin that tells the old ones from the new.
+    Env: [`OPENEBS_IMAGE=${spec.image}`],
     Labels: { ...spec.labels },
     StopTimeout: spec.stopTimeoutSeconds,
     HostConfig: {
@@ -235,47 +245,4 @@ async function removeContainer(
     }
     await container.remove({ force: true, abortSignal });
   }, undefined);
-}
-
-function statusOf(reason: unknown): number | undefined {
-  if (typeof reason !== 'object' || reason === null || !('statusCode' in reason)) return undefined;
-  return typeof reason.statusCode === 'number' ? reason.statusCode : undefined;
-}
-
-async function orAbsent<T>(operation: () => Promise<T>, absent: T): Promise<T> {
-  try {
-    return await operation();
-  } catch (reason) {
-    if (statusOf(reason) === 404) return absent;
-    throw reason;
-  }
-}
-
-async function call<T>(
-  ctx: Ctx,
-  what: string,
-  operation: (signal: AbortSignal) => Promise<T>,
-  timeoutMs = CALL_TIMEOUT_MS,
-): Promise<T> {
-  const signal = AbortSignal.any([ctx.signal, AbortSignal.timeout(timeoutMs)]);
-  try {
-    return await operation(signal);
-  } catch (reason) {
-    throw translate(reason, what, ctx.signal);
-  }
-}
-
-/** A status means the engine answered and refused; no status means it did not answer. */
-function translate(reason: unknown, what: string, caller: AbortSignal): AppError {
-  if (caller.aborted)
-    return new AppError('canceled', `cannot ${what}: the caller gave up`, { cause: reason });
-  const status = statusOf(reason);
-  const text = reason instanceof Error ? reason.message : String(reason);
-  if (status === undefined) {
-    return new AppError('unavailable', `cannot ${what}: the Docker engine does not answer (${text})`, {
-      cause: reason,
-    });
-  }
-  if (status === 404) return new AppError('not_found', `cannot ${what}: ${text}`, { cause: reason });
-  return new AppError(status === 409 ? 'conflict' : 'internal', `cannot ${what}: ${text}`, { cause: reason });
 }

@@ -72,6 +72,7 @@ export class Converger {
         await targets.createBacking({ ...volume, volumeId: volume.id });
       },
       serveTarget: (ctx, situation) => this.#serve(ctx, situation),
+      renewTarget: (ctx, { wanted }) => targets.renew(ctx, targetSpec(wanted, wanted.attachment)),
       markReady: (ctx, { wanted }) =>
         records.change(ctx, wanted.volume, (volume) =>
           volume.status === 'creating' ? { ...volume, status: 'ready' } : volume,
@@ -165,7 +166,11 @@ export class Converger {
       device,
       observed: {
         backing: isThere(volume, target),
-        target: { present: target.present, serving },
+        target: {
+          present: target.present,
+          serving,
+          renewable: targets.isRenewable(target) && (await this.#deps.engineAnswers(ctx)),
+        },
         initiator: {
           present: initiatorNow.present,
           usable,

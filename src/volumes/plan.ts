@@ -10,6 +10,8 @@
  *   A host gives its attachment back only when its device is gone and the target admits nobody.
  * - While the engine stops or starts, going down ends at the file system: the device, its container and the
  *   attachment stay, because after the start the engine mounts again before anybody could make them anew.
+ * - After an upgrade of the plugin what is in use stays as it is. A target of another image is made anew when
+ *   nobody is logged in, an initiator with the next attach.
  * - Data files are made only for a volume that was never ready: a ready volume whose file is missing has lost
  *   its data, and an empty file in its place would hide that.
  */
@@ -28,7 +30,8 @@ export interface Wanted {
 export interface Observed {
   readonly backing: boolean;
   /** Serving: ready, and admitting exactly who the records say. */
-  readonly target: { readonly present: boolean; readonly serving: boolean };
+  /** Renewable: of another image than this plugin's, not in use, and the engine is there to make it anew. */
+  readonly target: { readonly present: boolean; readonly serving: boolean; readonly renewable: boolean };
   /** Usable: its device is up, with the account of the current epoch. */
   /** Draining: the engine has asked it to stop, and it waits for the device's last user. */
   readonly initiator: { readonly present: boolean; readonly usable: boolean; readonly draining: boolean };
@@ -41,6 +44,7 @@ export interface Observed {
 export const stepKinds = [
   'createBacking',
   'serveTarget',
+  'renewTarget',
   'markReady',
   'claimAttachment',
   'attachDevice',
@@ -70,7 +74,8 @@ function planUp({ node, volume, attachment }: Wanted, observed: Observed, hostin
   const { target, initiator, mount } = observed;
   if (mount && isUseless(mount, initiator)) return ['unmountFileSystem'];
   if (attachment?.node !== node) return ['claimAttachment'];
-  if (hosting && !target.serving) return ['serveTarget'];
+  const serve = hosting ? planTarget(target, !initiator.present) : [];
+  if (serve.length > 0) return serve;
   if (!initiator.usable) return ['attachDevice'];
   if (mount) return [];
   return volume.formatted ? ['mountFileSystem'] : ['makeFileSystem', 'mountFileSystem'];
@@ -89,7 +94,12 @@ function planDown({ node, attachment }: Wanted, observed: Observed, hosting: boo
     if (initiator.present) return ['detachDevice'];
     return hosting ? ['closeTarget', 'releaseAttachment'] : ['releaseAttachment'];
   }
-  return hosting && !target.serving ? ['serveTarget'] : [];
+  return hosting ? planTarget(target, attachment === null) : [];
+}
+
+function planTarget({ serving, renewable }: Observed['target'], unused: boolean): Step[] {
+  if (renewable && unused) return ['renewTarget'];
+  return serving ? [] : ['serveTarget'];
 }
 
 function planRemoval({ node, target: record, attachment }: Wanted, observed: Observed): Step[] {

@@ -82,6 +82,7 @@ export function createFakeDataPlane(): FakeDataPlane {
   const observation = (present: boolean, ready: boolean, device?: string): RoleObservation => ({
     present,
     generation: present ? 'g' : null,
+    settings: new Map(),
     status: ready
       ? {
           role: 'fake',
@@ -112,6 +113,8 @@ export function createFakeDataPlane(): FakeDataPlane {
           )
         : Promise.resolve(),
     checkBacking: () => Promise.resolve(),
+    isRenewable: () => false,
+    renew: () => Promise.reject(new AppError('internal', 'nothing is renewable here')),
     createBacking: ({ volumeId, sizeBytes }) =>
       effect(`createBacking ${volumeId}`, () => world.backing.set(volumeId, sizeBytes)),
     ensure: (_ctx, spec) => {

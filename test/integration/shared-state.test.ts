@@ -18,6 +18,7 @@ const unexpected = () => Promise.reject(new Error('an etcd of the user must star
 const roles: RoleContainers = {
   observe: unexpected,
   ensure: unexpected,
+  renew: unexpected,
   remove: unexpected,
   readNote: unexpected,
   list: unexpected,

@@ -20,12 +20,17 @@ const files = {
 let root: string;
 let asked: RoleContainer[];
 let failing: AppError | null;
+let renewed: number;
+/** What the container that runs was made from. */
+let image: string;
 
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'own-etcd-'));
   mkdirSync(join(root, 'var/lib/openebs'), { recursive: true });
   asked = [];
   failing = null;
+  renewed = 0;
+  image = 'i';
 });
 
 afterEach(() => {
@@ -33,11 +38,17 @@ afterEach(() => {
 });
 
 function ensure(): Promise<void> {
-  const roles: Pick<RoleContainers, 'ensure'> = {
+  const status = () => ({ role: 'etcd', state: 'ready' as const, error: '', generation: 'g', image });
+  const roles: Pick<RoleContainers, 'observe' | 'ensure' | 'renew'> = {
+    observe: () => Promise.resolve({ present: true, generation: 'g', settings: new Map(), status: status() }),
     ensure: (_ctx, wanted) => {
       asked.push(wanted);
-      if (failing) return Promise.reject(failing);
-      return Promise.resolve({ role: 'etcd', state: 'ready', error: '', generation: 'g' });
+      return failing ? Promise.reject(failing) : Promise.resolve(status());
+    },
+    renew: (_ctx, wanted) => {
+      renewed += 1;
+      image = wanted.container.image;
+      return Promise.resolve(status());
     },
   };
   const paths = createHostPaths(root, '/mnt');
@@ -83,6 +94,14 @@ describe('the etcd of our own', () => {
     asked = [];
     await ensure();
     expect(formed()).toEqual(['yes']);
+  });
+
+  it('is made anew once when it is of another image than the plugin', async () => {
+    await ensure();
+    image = 'older';
+    await ensure();
+    await ensure();
+    expect(renewed).toBe(1);
   });
 
   it('does not adopt data of which nobody knows whose it is', async () => {

@@ -21,7 +21,7 @@ const spec = (epoch: number, port = 13_260): InitiatorSpec => ({
 
 /** One container, and who has its device mounted. */
 function fakeHost() {
-  let running: { generation: string; status: RoleStatus } | null = null;
+  let running: { generation: string; settings: Map<string, string>; status: RoleStatus } | null = null;
   const host = {
     held: false,
     heldFor: 0,
@@ -34,6 +34,7 @@ function fakeHost() {
       Promise.resolve({
         present: running !== null,
         generation: running?.generation ?? null,
+        settings: running?.settings ?? new Map(),
         status: host.answers ? (running?.status ?? null) : null,
       }),
     readNote: () => Promise.resolve(null),
@@ -47,9 +48,11 @@ function fakeHost() {
         generation,
         device: '/dev/loop1',
       } as const;
-      running = { generation, status };
+      running = { generation, settings: new Map(wanted.spec.lines), status };
       return Promise.resolve(status);
     },
+    renew: () =>
+      Promise.reject(new AppError('internal', 'an initiator is not renewed, it goes with its device')),
     remove: () => {
       host.calls.push('remove');
       running = null;
@@ -63,7 +66,11 @@ function fakeHost() {
     return Promise.resolve(host.heldFor-- > 0);
   };
   const options = { image: 'image', cluster: 'cluster', drainSeconds: 1, isHeld, roles };
-  return Object.assign(host, { initiator: createUserspaceInitiator(options) });
+  return Object.assign(host, {
+    initiator: createUserspaceInitiator(options),
+    /** Of a plugin with other settings, or another version: what it would write into the spec differs. */
+    later: createUserspaceInitiator({ ...options, image: 'image:2', drainSeconds: 30 }),
+  });
 }
 
 describe('the initiator', () => {
@@ -84,6 +91,24 @@ describe('the initiator', () => {
     await host.initiator.attach(never, spec(1));
     await host.initiator.attach(never, other);
     expect(host.calls).toEqual(['ensure', 'remove', 'ensure']);
+  });
+
+  it('of an earlier version or setting stays the wanted one while it is attached', async () => {
+    const host = fakeHost();
+    await host.initiator.attach(never, spec(1));
+    host.held = true;
+    const observed = await host.later.observe(never, 'v1');
+    expect(host.later.matches(spec(1), observed)).toBe(true);
+    expect(host.later.matches(spec(2), observed)).toBe(false);
+    expect(await host.later.attach(impatient, spec(1))).toBe('/dev/loop1');
+    expect(host.calls).toEqual(['ensure', 'ensure']);
+  });
+
+  it('that has not applied its spec is not the wanted one', async () => {
+    const host = fakeHost();
+    await host.initiator.attach(never, spec(1));
+    const observed = await host.initiator.observe(never, 'v1');
+    expect(host.initiator.matches(spec(1), { ...observed, generation: 'written, not applied' })).toBe(false);
   });
 
   it('is not replaced while a container has its device mounted', async () => {

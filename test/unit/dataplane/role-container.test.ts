@@ -82,6 +82,7 @@ function fakeEngine(given: Partial<Engine>): Engine {
     info: refuse('info'),
     hasImage: refuse('hasImage'),
     importImage: refuse('importImage'),
+    removeOldTags: refuse('removeOldTags'),
     ensureContainer: refuse('ensureContainer'),
     removeContainer: refuse('removeContainer'),
     volumeUsers: refuse('volumeUsers'),
@@ -241,16 +242,45 @@ describe('a role', () => {
 
   it('is observed absent, present without an answer, and answering', async () => {
     const { engine, role } = runningEngine();
-    expect(await over({}).observe(ctx, NAME)).toEqual({ present: false, generation: null, status: null });
+    expect(await over({}).observe(ctx, NAME)).toEqual({
+      present: false,
+      generation: null,
+      settings: new Map(),
+      status: null,
+    });
     await over(engine).ensure(ctx, wanted(1));
     const generation = generationOf(wanted(1).spec);
     expect(await over({}).observe(ctx, NAME)).toMatchObject({
       present: true,
       generation,
+      settings: new Map([['generation', generation], ...wanted(1).spec.lines]),
       status: { generation },
     });
     await role.stop();
-    expect(await over({}).observe(ctx, NAME)).toEqual({ present: true, generation, status: null });
+    expect(await over({}).observe(ctx, NAME)).toMatchObject({ present: true, generation, status: null });
+  });
+
+  it('is made anew from another image with its spec and without being called a repair', async () => {
+    const { engine, role, started } = runningEngine();
+    const repairs: string[] = [];
+    const removed: string[] = [];
+    const working = createRoleContainers(
+      fakeEngine({
+        ...engine,
+        removeContainer: async (_ctx, name) => {
+          removed.push(name);
+          await role.stop();
+        },
+      }),
+      createHostPaths(root, '/mnt'),
+      (_container, what) => repairs.push(what),
+    );
+    await working.ensure(ctx, wanted(1));
+    await working.renew(ctx, wanted(1));
+    expect(removed).toEqual([NAME]);
+    expect(started).toHaveLength(2);
+    expect(repairs).toEqual([]);
+    expect(await working.list()).toEqual([NAME]);
   });
 
   it('is removed with its secrets, but not when the engine could not stop it', async () => {

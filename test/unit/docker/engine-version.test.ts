@@ -34,6 +34,7 @@ describe('an engine', () => {
         Promise.resolve({ id: 'x', hostname: 'h', version: '19.03.15', apiVersion: '1.40', labels: [] }),
       hasImage: refuse,
       importImage: refuse,
+      removeOldTags: refuse,
       ensureContainer: (_ctx, { name }) => {
         started.push(name);
         return Promise.resolve('created');

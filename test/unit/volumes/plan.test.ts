@@ -26,7 +26,7 @@ const theirs = { node: 'there' } as AttachmentRecord;
 const settled: Wanted = { node: 'here', volume, target, attachment: null, mounted: false };
 const idle: Observed = {
   backing: true,
-  target: { present: true, serving: true },
+  target: { present: true, serving: true, renewable: false },
   initiator: { present: false, usable: false, draining: false },
   detachable: true,
   mount: null,
@@ -55,12 +55,41 @@ describe('a plan', () => {
       { backing: false },
       [],
     ],
-    ['a target that is away', {}, { target: { present: false, serving: false } }, ['serveTarget']],
+    [
+      'a target that is away',
+      {},
+      { target: { present: false, serving: false, renewable: false } },
+      ['serveTarget'],
+    ],
     [
       'no data file for a ready volume that has lost its own',
       {},
-      { backing: false, target: { present: false, serving: false } },
+      { backing: false, target: { present: false, serving: false, renewable: false } },
       ['serveTarget'],
+    ],
+    [
+      'a target of an older image made anew when nothing is attached',
+      {},
+      { target: { present: true, serving: true, renewable: true } },
+      ['renewTarget'],
+    ],
+    [
+      'the same before the next attach',
+      { mounted: true, attachment: ours },
+      { target: { present: true, serving: false, renewable: true } },
+      ['renewTarget'],
+    ],
+    [
+      'a target of an older image left alone below a device, though its session is away for now',
+      { mounted: true, attachment: ours },
+      { target: { present: true, serving: true, renewable: true }, initiator: usable, mount },
+      [],
+    ],
+    [
+      'a target of an older image left alone while another node is attached',
+      { attachment: theirs },
+      { target: { present: true, serving: true, renewable: true } },
+      [],
     ],
     ['the attachment first', { mounted: true }, {}, ['claimAttachment']],
     [
@@ -72,7 +101,7 @@ describe('a plan', () => {
     [
       'the admission before the device',
       { mounted: true, attachment: ours },
-      { target: { present: true, serving: false } },
+      { target: { present: true, serving: false, renewable: false } },
       ['serveTarget'],
     ],
     ['the device', { mounted: true, attachment: ours }, {}, ['attachDevice']],
@@ -126,13 +155,13 @@ describe('a plan', () => {
     [
       'then the data, and the records last',
       { volume: { ...volume, status: 'removing' } },
-      { target: { present: false, serving: false } },
+      { target: { present: false, serving: false, renewable: false } },
       ['deleteBacking', 'deleteRecords'],
     ],
     [
       'also the deletion of data that is not seen: a directory may be left',
       { volume: { ...volume, status: 'removing' } },
-      { target: { present: false, serving: false }, backing: false },
+      { target: { present: false, serving: false, renewable: false }, backing: false },
       ['deleteBacking', 'deleteRecords'],
     ],
     [

@@ -1,0 +1,63 @@
+/** One call of the engine's API: bounded in time, its failures in our words. */
+import type { Ctx } from '../context.js';
+import { AppError } from '../errors.js';
+
+/** Bounds one call: a socket that accepts and does not answer is how a starting engine looks. */
+export const CALL_TIMEOUT_MS = 20_000;
+
+/** For dockerode's calls that take no abort signal. */
+export async function unlessAborted<T>(operation: Promise<T>, signal: AbortSignal): Promise<T> {
+  const aborted = Promise.withResolvers<never>();
+  const abort = () => {
+    aborted.reject(signal.reason as Error);
+  };
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    return await Promise.race([operation, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+}
+
+export function statusOf(reason: unknown): number | undefined {
+  if (typeof reason !== 'object' || reason === null || !('statusCode' in reason)) return undefined;
+  return typeof reason.statusCode === 'number' ? reason.statusCode : undefined;
+}
+
+export async function orAbsent<T>(operation: () => Promise<T>, absent: T): Promise<T> {
+  try {
+    return await operation();
+  } catch (reason) {
+    if (statusOf(reason) === 404) return absent;
+    throw reason;
+  }
+}
+
+export async function call<T>(
+  ctx: Ctx,
+  what: string,
+  operation: (signal: AbortSignal) => Promise<T>,
+  timeoutMs = CALL_TIMEOUT_MS,
+): Promise<T> {
+  const signal = AbortSignal.any([ctx.signal, AbortSignal.timeout(timeoutMs)]);
+  try {
+    return await operation(signal);
+  } catch (reason) {
+    throw translate(reason, what, ctx.signal);
+  }
+}
+
+/** A status means the engine answered and refused; no status means it did not answer. */
+function translate(reason: unknown, what: string, caller: AbortSignal): AppError {
+  if (caller.aborted)
+    return new AppError('canceled', `cannot ${what}: the caller gave up`, { cause: reason });
+  const status = statusOf(reason);
+  const text = reason instanceof Error ? reason.message : String(reason);
+  if (status === undefined) {
+    return new AppError('unavailable', `cannot ${what}: the Docker engine does not answer (${text})`, {
+      cause: reason,
+    });
+  }
+  if (status === 404) return new AppError('not_found', `cannot ${what}: ${text}`, { cause: reason });
+  return new AppError(status === 409 ? 'conflict' : 'internal', `cannot ${what}: ${text}`, { cause: reason });
+}
