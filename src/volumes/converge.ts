@@ -161,16 +161,13 @@ export class Converger {
     const device = initiatorNow.status?.device ?? null;
     this.#refuseBroken(volume, mount, newMounts);
     const { usable, serving } = this.#judge(wanted, target, initiatorNow);
+    const renewable = targets.isRenewable(target) && (await this.#deps.engineAnswers(ctx));
     return {
       wanted,
       device,
       observed: {
         backing: isThere(volume, target),
-        target: {
-          present: target.present,
-          serving,
-          renewable: targets.isRenewable(target) && (await this.#deps.engineAnswers(ctx)),
-        },
+        target: { present: target.present, serving, renewable },
         initiator: {
           present: initiatorNow.present,
           usable,
