@@ -57,7 +57,7 @@ function start(): Background {
   const deps: BackgroundDeps = {
     config: parseConfig({}),
     engine: { info: refuse } as unknown as Engine,
-    image: { reference: 'image', ensure: () => done('image') },
+    image: { reference: 'image', ensure: () => done('image'), removeOlder: () => done('old images') },
     identity: { node: 'node-a', cluster: 'cluster-a' },
     shared: { state, ensureEtcd: () => done('etcd') },
     replica: {
@@ -73,6 +73,20 @@ function start(): Background {
     } as unknown as Upkeep,
     paths: createHostPaths(root, '/mnt'),
     repairs: { all: () => [] },
+    roles: {
+      list: () => Promise.resolve(['openebs-target-new', 'openebs-target-old', 'openebs-target-away']),
+      observe: (_ctx, name) => {
+        const image = name.endsWith('new') ? 'image' : 'image:older';
+        const status = { role: 'target', state: 'ready' as const, error: '', generation: 'g', image };
+        const answers = !name.endsWith('away');
+        return Promise.resolve({
+          present: true,
+          generation: 'g',
+          settings: new Map(),
+          status: answers ? status : null,
+        });
+      },
+    },
     findStrays: () => done('strays').then(() => strays),
     appDirectory: root,
     pace: { healMs: 5, yieldMs: 5, settleMs: 20 },
@@ -85,6 +99,16 @@ const until = (what: string) =>
   vi.waitFor(() => {
     expect(calls).toContain(what);
   });
+
+it('removes old images, and tells which containers are still made from one', async () => {
+  const running = start();
+  await until('old images');
+  await vi.waitFor(() => {
+    expect(running.health()).toMatchObject({
+      image: { current: 'image', older: [{ container: 'openebs-target-old', image: 'image:older' }] },
+    });
+  });
+});
 
 it('heals, yields devices and records the cluster', async () => {
   const running = start();
