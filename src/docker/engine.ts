@@ -18,7 +18,10 @@ export interface Engine {
   ensureContainer(ctx: Ctx, spec: ContainerSpec): Promise<Ensured>;
   /** Stops it with SIGTERM, waits up to graceSeconds, then removes it. Absent is success. */
   removeContainer(ctx: Ctx, name: string, graceSeconds: number): Promise<void>;
-  /** Names of the containers that have this volume mounted now: running, paused or restarting. */
+  /**
+   * Names of the containers that have this volume mounted now: running or paused. One that waits to be restarted has
+   * given it back.
+   */
   volumeUsers(ctx: Ctx, volume: string): Promise<string[]>;
 }
 
@@ -101,7 +104,7 @@ export function createEngine(socketPath: string): Engine {
       ),
     volumeUsers: (ctx, volume) =>
       call(ctx, `list the containers of volume ${volume}`, async (abortSignal) => {
-        const filters = { volume: [volume], status: ['running', 'paused', 'restarting'] };
+        const filters = { volume: [volume], status: ['running', 'paused'] };
         const found = await docker.listContainers({ all: true, filters, abortSignal });
         // The engine's filter takes a name for a prefix too.
         const users = found.filter((container) => container.Mounts.some((mount) => mount.Name === volume));

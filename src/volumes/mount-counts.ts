@@ -4,7 +4,8 @@
  * Docker sends the same id twice at once (`docker cp` into a running container) and expects two unmounts, so a
  * set of ids will not do; and it sends an id again after it was killed, without an unmount between, so a count
  * that outlives the boot never returns to zero. Hence: a count per (volume, id), in a directory that dies with
- * the boot.
+ * the boot; and what is counted is compared with the engine's containers (upkeep.ts), for what was counted and is
+ * gone, and for who holds a volume and is not counted.
  */
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
@@ -25,69 +26,121 @@ export interface MountCounts {
   drop(volumeId: string, mountId: string): Promise<boolean>;
   /** Forgets all ids of the volume. */
   clear(volumeId: string): Promise<void>;
+  /**
+   * So many containers hold the volume. Those beyond what is counted are counted too, until the next call says
+   * otherwise: each gives way to an unmount of an id that is not known.
+   */
+  adopt(volumeId: string, holders: number): void;
   total(volumeId: string): number;
+  /** Whether a mount of this process is among those counted; others are of an earlier one. */
+  hasOwn(volumeId: string): boolean;
   volumes(): string[];
 }
+
+interface Count {
+  total: number;
+  /** Of the total, those of this process. */
+  own: number;
+}
+type Mounts = Map<string, Count>;
 
 /** Starts empty when the file is of another boot, missing or damaged. */
 export async function loadMountCounts(file: string, bootId: string, log: Log): Promise<MountCounts> {
   const volumes = await read(file, bootId, log);
+  const tally = createTally(volumes);
   let writing = Promise.resolve();
 
+  async function write(text: string): Promise<void> {
+    await mkdir(path.dirname(file), { recursive: true, mode: 0o700 });
+    await writeFileAtomic(file, text);
+  }
+
   function save(): Promise<void> {
-    const text = JSON.stringify({
-      bootId,
-      volumes: Object.fromEntries([...volumes].map(([id, mounts]) => [id, Object.fromEntries(mounts)])),
-    });
-    writing = writing.catch(() => undefined).then(() => writeFileAtomic(file, text));
+    const counted = Object.fromEntries([...volumes].map(([id, mounts]) => [id, totals(mounts)]));
+    const text = JSON.stringify({ bootId, volumes: counted });
+    writing = writing.catch(() => undefined).then(() => write(text));
     return writing;
   }
 
-  function take(volumeId: string, mountId: string): boolean {
-    const mounts = volumes.get(volumeId);
-    const count = mounts?.get(mountId);
-    if (!mounts || count === undefined) return false;
-    if (count > 1) mounts.set(mountId, count - 1);
-    else mounts.delete(mountId);
-    if (mounts.size === 0) volumes.delete(volumeId);
-    return true;
-  }
-
   return {
+    ...tally,
     async add(volumeId, mountId) {
-      const mounts = volumes.get(volumeId) ?? new Map<string, number>();
-      volumes.set(volumeId, mounts.set(mountId, (mounts.get(mountId) ?? 0) + 1));
+      tally.put(volumeId, mountId);
       try {
         await save();
       } catch (reason) {
-        take(volumeId, mountId);
+        tally.take(volumeId, mountId);
         throw AppError.from(reason, 'unavailable', `cannot note the mount in ${file}`);
       }
     },
     async drop(volumeId, mountId) {
-      if (!take(volumeId, mountId)) return false;
-      // It is over, noted or not: who starts from an older file asks the engine who is left (service.ts).
+      if (!tally.take(volumeId, mountId)) return tally.takeAdopted(volumeId);
+      // It is over, noted or not: who starts from an older file asks the engine who is left (upkeep.ts).
       await save().catch((err: unknown) => {
         log.warn({ err, file }, 'an unmount could not be noted');
       });
       return true;
     },
     async clear(volumeId) {
+      tally.adopt(volumeId, 0);
       if (volumes.delete(volumeId)) await save();
     },
-    total: (volumeId) => [...(volumes.get(volumeId)?.values() ?? [])].reduce((sum, count) => sum + count, 0),
-    volumes: () => [...volumes.keys()],
   };
 }
 
-async function read(file: string, bootId: string, log: Log): Promise<Map<string, Map<string, number>>> {
+function createTally(volumes: Map<string, Mounts>) {
+  /** Volume id -> holders that were found, not counted. Found again after a start, so they are not saved. */
+  const adopted = new Map<string, number>();
+  const countsOf = (volumeId: string): Count[] => [...(volumes.get(volumeId)?.values() ?? [])];
+  const counted = (volumeId: string) => countsOf(volumeId).reduce((sum, { total }) => sum + total, 0);
+  const found = (volumeId: string) => adopted.get(volumeId) ?? 0;
+
+  function adopt(volumeId: string, holders: number): void {
+    const more = holders - counted(volumeId);
+    if (more > 0) adopted.set(volumeId, more);
+    else adopted.delete(volumeId);
+  }
+
+  return {
+    adopt,
+    put(volumeId: string, mountId: string): void {
+      const mounts: Mounts = volumes.get(volumeId) ?? new Map<string, Count>();
+      const { total, own } = mounts.get(mountId) ?? { total: 0, own: 0 };
+      volumes.set(volumeId, mounts.set(mountId, { total: total + 1, own: own + 1 }));
+    },
+    take(volumeId: string, mountId: string): boolean {
+      const mounts = volumes.get(volumeId);
+      const count = mounts?.get(mountId);
+      if (!mounts || !count) return false;
+      count.total -= 1;
+      count.own = Math.max(count.own - 1, 0);
+      if (count.total === 0) mounts.delete(mountId);
+      if (mounts.size === 0) volumes.delete(volumeId);
+      return true;
+    },
+    takeAdopted(volumeId: string): boolean {
+      const holders = found(volumeId);
+      adopt(volumeId, counted(volumeId) + holders - 1);
+      return holders > 0;
+    },
+    total: (volumeId: string) => counted(volumeId) + found(volumeId),
+    hasOwn: (volumeId: string) => countsOf(volumeId).some(({ own }) => own > 0),
+    volumes: () => [...new Set([...volumes.keys(), ...adopted.keys()])],
+  };
+}
+
+function totals(mounts: Mounts): Record<string, number> {
+  return Object.fromEntries([...mounts].map(([id, { total }]) => [id, total]));
+}
+
+async function read(file: string, bootId: string, log: Log): Promise<Map<string, Mounts>> {
   await mkdir(path.dirname(file), { recursive: true, mode: 0o700 });
   try {
     const stored = shape.parse(JSON.parse(await readFile(file, 'utf8')));
     if (stored.bootId !== bootId) return new Map();
-    return new Map(
-      Object.entries(stored.volumes).map(([id, mounts]) => [id, new Map(Object.entries(mounts))]),
-    );
+    const earlier = (mounts: Record<string, number>): Mounts =>
+      new Map(Object.entries(mounts).map(([id, total]) => [id, { total, own: 0 }]));
+    return new Map(Object.entries(stored.volumes).map(([id, mounts]) => [id, earlier(mounts)]));
   } catch (err) {
     if ((err as NodeJS.ErrnoException).code !== 'ENOENT') {
       log.warn({ err, file }, 'mount counts are damaged: starting from what is mounted');

@@ -69,10 +69,11 @@ export class LocalVolumeService implements VolumeService {
     await this.#work.locks.run(ctx, name, async () => {
       const volume = records.volume(name) ?? (await records.fetch(ctx, name));
       if (!volume) return;
-      if (counts.total(volume.id) > 0) await this.#work.dropStaleCounts(ctx, volume);
+      const attachedHere = records.attachment(volume.id)?.node === node;
+      // Counted or not: a count can be lost, and who has it mounted is known to the engine.
+      if (attachedHere || counts.total(volume.id) > 0) await this.#work.dropStaleCounts(ctx, volume);
       // A leftover of a detach that could not finish is finished first: it is ours, and nobody counts on it.
-      if (records.attachment(volume.id)?.node === node)
-        await this.#work.converge(ctx, name, { insist: true });
+      if (attachedHere) await this.#work.converge(ctx, name, { insist: true });
       await checkRemovable(this.#deps, volume);
       await records.markRemoving(ctx, name);
       await this.#work.converge(ctx, name);

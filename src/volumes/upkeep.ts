@@ -12,7 +12,10 @@ export interface UpkeepDeps extends VolumeWorkDeps {
 }
 
 const YIELD_MS = 2000;
-/** Between a mount's answer and the start of its container the engine's list does not show it yet. */
+/**
+ * Between a mount's answer and the start of its container the engine's list does not show it yet. That holds for
+ * mounts of this process only: those of an earlier one have their container by the time of the first pass, or never.
+ */
 const QUIET_MS = 60_000;
 /** A volume that is stuck takes its whole time: the others do not wait for it. */
 const RECONCILED_AT_ONCE = 4;
@@ -70,14 +73,30 @@ export class Upkeep {
   }
 
   async #reconcileOne(ctx: Ctx, name: string): Promise<void> {
-    const { records, counts, work } = this.#deps;
+    const { records, work } = this.#deps;
     const volume = records.volume(name);
     if (!volume) return;
-    if (counts.total(volume.id) > 0 && work.quietMs(name) > QUIET_MS) {
-      await work.dropStaleCounts(ctx, volume).catch(() => undefined);
-    }
+    if (!(await this.#recount(ctx, volume))) return;
     await work.converge(ctx, name);
     const problem = await findDataProblem(this.#deps, volume);
     if (problem !== null) work.tell(name, problem);
+  }
+
+  /**
+   * Compares what is counted with the engine's containers: a count without a container is stale, a container
+   * without a count has lost it. Answers false when nobody can tell whether the volume is still held.
+   */
+  async #recount(ctx: Ctx, volume: VolumeRecord): Promise<boolean> {
+    const { records, counts, usersOf, node, work } = this.#deps;
+    const isCounted = counts.total(volume.id) > 0;
+    if (!isCounted && records.attachment(volume.id)?.node !== node) return true;
+    const users = await usersOf(ctx, volume.name).catch(() => null);
+    if (users === null) return isCounted;
+    if (users.length > 0) counts.adopt(volume.id, users.length);
+    else if (isCounted && (!counts.hasOwn(volume.id) || work.quietMs(volume.name) > QUIET_MS)) {
+      ctx.log.warn({ volume: volume.name }, 'mounts that no container holds any more: forgotten');
+      await counts.clear(volume.id);
+    }
+    return true;
   }
 }

@@ -58,6 +58,7 @@ export class VolumeWork {
     if (users.length > 0) {
       throw new AppError('in_use', `volume ${volume.name} is in use by ${users.join(', ')}: stop it first`);
     }
+    if (this.#deps.counts.total(volume.id) === 0) return;
     ctx.log.warn({ volume: volume.name }, 'mounts that no container holds any more: forgotten');
     await this.#deps.counts.clear(volume.id);
   }

@@ -54,6 +54,8 @@ export interface Status {
   readonly target: string;
   readonly iqn: string;
   readonly attachedTo: string;
+  /** Mounts that the plugin counts on this host. */
+  readonly mountsHere: number;
   readonly error: string;
 }
 

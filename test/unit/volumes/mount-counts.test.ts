@@ -45,11 +45,48 @@ describe('mount counts', () => {
     const counts = await loadMountCounts(file, 'boot-1', log);
     await counts.add('v', 'a');
     rmSync(join(directory, 'run'), { recursive: true });
+    writeFileSync(join(directory, 'run'), 'a file in the way');
     await expect(counts.add('v', 'b')).rejects.toMatchObject({ code: 'unavailable' });
     await expect(counts.add('v', 'a')).rejects.toThrow('cannot note the mount');
     expect(counts.total('v')).toBe(1);
     expect(await counts.drop('v', 'a')).toBe(true);
     expect(counts.total('v')).toBe(0);
+  });
+
+  it('make their directory again when somebody took it away', async () => {
+    const counts = await loadMountCounts(file, 'boot-1', log);
+    rmSync(join(directory, 'run'), { recursive: true });
+    await counts.add('v', 'a');
+    expect((await loadMountCounts(file, 'boot-1', log)).total('v')).toBe(1);
+  });
+
+  it('tell mounts of this process from those of an earlier one', async () => {
+    await (await loadMountCounts(file, 'boot-1', log)).add('v', 'a');
+    const counts = await loadMountCounts(file, 'boot-1', log);
+    expect(counts.hasOwn('v')).toBe(false);
+    await counts.add('v', 'a');
+    expect([counts.hasOwn('v'), counts.total('v')]).toEqual([true, 2]);
+    await counts.drop('v', 'a');
+    expect([counts.hasOwn('v'), counts.total('v')]).toEqual([false, 1]);
+  });
+
+  it('take over holders that nobody counted, and let each go with an unmount of an unknown id', async () => {
+    const counts = await loadMountCounts(file, 'boot-1', log);
+    await counts.add('v', 'a');
+    counts.adopt('v', 3);
+    expect([counts.total('v'), counts.volumes()]).toEqual([3, ['v']]);
+    expect(await counts.drop('v', 'unknown')).toBe(true);
+    await counts.drop('v', 'a');
+    expect(counts.total('v')).toBe(1);
+    expect(await counts.drop('v', 'unknown')).toBe(true);
+    expect(await counts.drop('v', 'unknown')).toBe(false);
+    expect(counts.total('v')).toBe(0);
+    counts.adopt('v', 2);
+    counts.adopt('v', 1);
+    expect(counts.total('v')).toBe(1);
+    await counts.clear('v');
+    expect([counts.total('v'), counts.volumes()]).toEqual([0, []]);
+    expect((await loadMountCounts(file, 'boot-1', log)).total('v')).toBe(0);
   });
 
   it.each(['', '{', '{"bootId":"boot-1","volumes":{"v":{"a":-1}}}', 'null'])(

@@ -26,7 +26,8 @@ let directory: string;
 let memory: State;
 let plane: FakeDataPlane;
 let stateDown = false;
-let users: string[] = [];
+/** Who has volumes mounted, by the engine's word; an error when it does not answer. */
+let users: string[] | AppError = [];
 let replicas: Replica[] = [];
 
 beforeEach(() => {
@@ -80,7 +81,7 @@ async function start(node = 'node-a'): Promise<LocalVolumeService & { upkeep: Up
     paths: createHostPaths(directory, '/mnt'),
     ports: { first: 51_000, last: 51_099 },
     engineAnswers: () => Promise.resolve(true),
-    usersOf: () => Promise.resolve(users),
+    usersOf: () => (users instanceof AppError ? Promise.reject(users) : Promise.resolve(users)),
     defaults: { sizeBytes: 2 ** 30, fs: 'ext4' as const, pool: 'default' },
     targetAddress: '127.0.0.1',
     mountTimeoutMs: 2000,
@@ -410,7 +411,69 @@ describe('unmount', () => {
   });
 });
 
+describe('the timer, comparing counts with containers', () => {
+  it('forgets at once what an earlier process counted and no container holds', async () => {
+    const earlier = await start();
+    await earlier.create(ctx, 'db', {});
+    await earlier.mount(ctx, 'db', 'a');
+    const service = await start();
+    await service.upkeep.reconcile(ctx);
+    expect(service.list()).toMatchObject([{ status: { mountsHere: 0, attachedTo: '' } }]);
+    expect(plane.world.mounts.size).toBe(0);
+  });
+
+  it('leaves what it counted itself alone for a while: its container is not in the list yet', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    await service.mount(ctx, 'db', 'a');
+    await service.upkeep.reconcile(ctx);
+    expect(service.list()).toMatchObject([{ status: { mountsHere: 1 } }]);
+    expect(plane.world.mounts.size).toBe(1);
+  });
+
+  it('counts again the containers whose counts were lost, and unmounts with the last', async () => {
+    const earlier = await start();
+    await earlier.create(ctx, 'db', {});
+    await earlier.mount(ctx, 'db', 'a');
+    await earlier.mount(ctx, 'db', 'b');
+    rmSync(join(directory, 'node-a', 'mounts.json'));
+    const service = await start();
+    users = ['web', 'worker'];
+    await service.upkeep.reconcile(ctx);
+    expect(service.list()).toMatchObject([{ status: { mountsHere: 2 } }]);
+    await service.unmount(ctx, 'db', 'a');
+    expect(plane.world.mounts.size).toBe(1);
+    await service.unmount(ctx, 'db', 'b');
+    expect([plane.world.mounts.size, plane.world.initiators.size]).toEqual([0, 0]);
+  });
+
+  it('leaves what nobody counts on alone while nobody can say who has it', async () => {
+    const earlier = await start();
+    await earlier.create(ctx, 'db', {});
+    await earlier.mount(ctx, 'db', 'a');
+    rmSync(join(directory, 'node-a', 'mounts.json'));
+    const service = await start();
+    users = down;
+    await service.upkeep.reconcile(ctx);
+    expect([plane.world.mounts.size, plane.world.initiators.size]).toEqual([1, 1]);
+    users = [];
+    await service.upkeep.reconcile(ctx);
+    expect([plane.world.mounts.size, plane.world.initiators.size]).toEqual([0, 0]);
+  });
+});
+
 describe('remove', () => {
+  it('of what a container uses is refused although its count was lost', async () => {
+    const earlier = await start();
+    await earlier.create(ctx, 'db', {});
+    await earlier.mount(ctx, 'db', 'a');
+    rmSync(join(directory, 'node-a', 'mounts.json'));
+    const service = await start();
+    users = ['web'];
+    await expect(service.remove(ctx, 'db')).rejects.toThrow('volume db is in use by web');
+    expect(plane.world.mounts.size).toBe(1);
+  });
+
   it('takes everything, and again succeeds', async () => {
     const service = await start();
     await service.create(ctx, 'db', {});
