@@ -118,7 +118,7 @@ async function startVolumes(ctx: Ctx, parts: StartParts, appDirectory: string) {
   const { config, identity, image, paths, roles, shared, service } = parts;
   const replica = await openReplica({
     state: shared.state,
-    prefixes: [keys.volumes, keys.targets, keys.attachments],
+    prefixes: [keys.volumes, keys.targets, keys.attachments, keys.cluster],
     file: paths.view(path.join(paths.cache, 'records.json')),
     log: ctx.log,
   });

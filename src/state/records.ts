@@ -118,8 +118,8 @@ function codec<T>(kind: string, shape: z.ZodType<T>): Codec<T> {
       if (version.success && version.data.schema > 1) {
         throw new AppError(
           'conflict',
-          `the ${kind} record at ${key} has schema ${String(version.data.schema)}, newer than this plugin ` +
-            'understands (1): upgrade the plugin on this host',
+          `the ${kind} record at ${key} was written by a newer version of this plugin (schema ` +
+            `${String(version.data.schema)}, this one reads 1): upgrade the plugin on this host`,
         );
       }
       const parsed = shape.safeParse(json);

@@ -23,7 +23,7 @@ import type { VolumeService, VolumeView } from './volume-service.js';
 import { beingRemoved } from './volume-records.js';
 import { mountFailure } from './mount-failure.js';
 import type { RepairLog } from './repair-log.js';
-import { viewVolume } from './volume-view.js';
+import { viewUnreadable, viewVolume } from './volume-view.js';
 import type { VolumeWork, VolumeWorkDeps } from './volume-work.js';
 
 export interface ServiceDeps extends VolumeWorkDeps {
@@ -124,22 +124,39 @@ export class LocalVolumeService implements VolumeService {
 
   async get(caller: Ctx, name: string): Promise<VolumeView> {
     const { records } = this.#deps;
-    const known = records.volume(name);
-    if (known) return this.#view(known);
-    let found: VolumeRecord | null;
+    const known = this.#viewKnown(name);
+    if (known) return known;
     try {
-      found = await records.fetch(withDeadline(caller, LOOKUP_MS), name);
+      await records.fetch(withDeadline(caller, LOOKUP_MS), name);
     } catch (reason) {
+      const unreadable = this.#viewKnown(name);
+      if (unreadable) return unreadable;
       if (!records.complete) throw reason;
       const text = `volume ${name} is not known here, and etcd cannot be asked (${AppError.from(reason).message})`;
       throw new AppError('not_found', text, { cause: reason });
     }
-    if (found) return this.#view(found);
+    const found = this.#viewKnown(name);
+    if (found) return found;
     throw new AppError('not_found', `volume ${name} does not exist`);
   }
 
   list(): readonly VolumeView[] {
-    return this.#deps.records.volumes().map((volume) => this.#view(volume));
+    const { records } = this.#deps;
+    return [
+      ...records.volumes().map((volume) => this.#view(volume)),
+      ...records.unreadableVolumes().map(viewUnreadable),
+    ];
+  }
+
+  #viewKnown(name: string): VolumeView | null {
+    const { records } = this.#deps;
+    try {
+      const volume = records.volume(name);
+      return volume && this.#view(volume);
+    } catch {
+      const unreadable = records.unreadableVolumes().find((volume) => volume.name === name);
+      return unreadable ? viewUnreadable(unreadable) : null;
+    }
   }
 
   /** Answers whether the record is new. The name is the key: of several creates at once one makes it. */
@@ -147,6 +164,7 @@ export class LocalVolumeService implements VolumeService {
     const { records, node, targetAddress: address, ports } = this.#deps;
     let existing = records.volume(name) ?? (await records.fetch(ctx, name));
     if (!existing) {
+      records.checkCluster();
       const volume = newVolumeRecord(name, spec);
       const isNew = await this.#work.locks
         .choosePort(ctx, async () => {

@@ -55,6 +55,24 @@ export class VolumeRecords {
     return decodeAll(records.volume, this.#replica.list(keys.volumes));
   }
 
+  /** What this version cannot read: damaged, or of a newer version. It exists, whatever else. */
+  unreadableVolumes(): UnreadableVolume[] {
+    return this.#replica.list(keys.volumes).flatMap((entry) => {
+      try {
+        decode(records.volume, entry);
+        return [];
+      } catch (reason) {
+        const name = entry.key.slice(keys.volumes.length);
+        return [{ name, createdAt: createdAtOf(entry), reason: AppError.from(reason).message }];
+      }
+    });
+  }
+
+  /** @throws `conflict` when a newer version has changed what all hosts share: nothing new is made beside it. */
+  checkCluster(): void {
+    this.#read(records.cluster, keys.cluster);
+  }
+
   targetsOn(node: string): TargetRecord[] {
     return decodeAll(records.target, this.#replica.list(keys.targets)).filter(
       (target) => target.node === node,
@@ -221,8 +239,21 @@ export class VolumeRecords {
   }
 }
 
+/** Docker fails a whole listing on a time that is none. */
+function createdAtOf({ value }: Entry): string {
+  const text = /"createdAt":\s*"([^"]*)"/.exec(value)?.[1] ?? '';
+  return new Date(Number.isNaN(Date.parse(text)) ? 0 : text).toISOString();
+}
+
 /** A name can be made anew; only name and id together say which volume is meant. */
 type VolumeKey = Pick<VolumeRecord, 'name' | 'id'>;
+
+export interface UnreadableVolume {
+  readonly name: string;
+  /** RFC 3339. */
+  readonly createdAt: string;
+  readonly reason: string;
+}
 
 interface Decision {
   readonly if: readonly Comparison[];

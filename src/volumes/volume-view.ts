@@ -1,5 +1,6 @@
 import { formatSize } from '../lib/size.js';
 import type { AttachmentRecord, TargetRecord, VolumeRecord } from '../state/records.js';
+import type { UnreadableVolume } from './volume-records.js';
 import type { VolumeView } from './volume-service.js';
 
 export interface VolumeSituation {
@@ -15,6 +16,11 @@ export interface VolumeSituation {
   readonly problem: string | null;
   /** What was brought back last; empty when nothing was. */
   readonly repaired: string;
+}
+
+/** Docker forgets what a driver does not show: a volume whose record cannot be read is shown, with the reason. */
+export function viewUnreadable({ name, createdAt, reason }: UnreadableVolume): VolumeView {
+  return { name, mountpoint: '', createdAt, status: { state: 'unreadable', error: reason } };
 }
 
 /** What `docker volume inspect` shows; no secrets. */
