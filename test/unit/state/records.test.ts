@@ -45,7 +45,9 @@ describe('records', () => {
   it('of a newer schema are refused with the way out, whatever else is in them', () => {
     const decode = () => records.volume.decode(key, JSON.stringify({ schema: 2, shape: 'unknown' }));
     expect(decode).toThrow(expect.objectContaining({ code: 'conflict' }) as Error);
-    expect(decode).toThrow(/volume record at \/openebs\/volumes\/db was written by a newer version.*schema 2.*upgrade the plugin/);
+    expect(decode).toThrow(
+      /volume record at \/openebs\/volumes\/db was written by a newer version.*schema 2.*upgrade the plugin/,
+    );
   });
 
   it.each([
