@@ -29,7 +29,7 @@ export function runStamp(pid = process.pid): string {
   return `${String(pid)}-${startTime(pid) ?? '0'}`;
 }
 
-function runIsAlive(stamp: string): boolean {
+export function runIsAlive(stamp: string): boolean {
   const pid = Number(stamp.split('-')[0]);
   return Number.isInteger(pid) && startTime(pid) !== undefined && runStamp(pid) === stamp;
 }

@@ -10,6 +10,7 @@ import { basename, dirname, join, resolve } from 'node:path';
 import { exec, execOk, waitFor } from './exec.js';
 import type { LabHost, LabProcess } from './lab.js';
 import { createImages, imageInputs } from './lab-images.js';
+import { runIsAlive, runStamp } from './lab-leftovers.js';
 
 export const repository = resolve(import.meta.dirname, '../..');
 const cache = join(repository, 'build/cache');
@@ -42,7 +43,10 @@ export async function pluginHash(): Promise<string> {
   return hashOf(readFileSync(config, 'utf8'), listing.split('\n').sort().join('\n'));
 }
 
-/** The folder of that name in the cache, made by `make` when missing; others of its kind are dropped then. */
+/**
+ * The folder of that name in the cache, made by `make` when missing; others of its kind are dropped then. Of test
+ * files that run side by side one makes it.
+ */
 export async function cached(
   kind: string,
   hash: string,
@@ -51,6 +55,35 @@ export async function cached(
   const folder = join(cache, `${kind}-${hash}`);
   if (existsSync(folder)) return folder;
   mkdirSync(cache, { recursive: true });
+  const lock = join(cache, `${kind}.lock`);
+  await waitFor(`no other run makes ${folder}`, () => tookLock(lock), { timeoutMs: 300_000 });
+  try {
+    return existsSync(folder) ? folder : await makeCached({ folder, kind, make });
+  } finally {
+    rmSync(lock);
+  }
+}
+
+/** A lock whose owner has died is nobody's. */
+function tookLock(lock: string): boolean {
+  try {
+    writeFileSync(lock, runStamp(), { flag: 'wx' });
+    return true;
+  } catch {
+    if (existsSync(lock) && !runIsAlive(readFileSync(lock, 'utf8'))) rmSync(lock, { force: true });
+    return false;
+  }
+}
+
+async function makeCached({
+  folder,
+  kind,
+  make,
+}: {
+  folder: string;
+  kind: string;
+  make: (folder: string) => Promise<void>;
+}): Promise<string> {
   const unfinished = `${folder}.${String(process.pid)}`;
   try {
     await make(unfinished);
