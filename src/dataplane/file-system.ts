@@ -9,7 +9,7 @@ import path from 'node:path';
 import type { Ctx } from '../context.js';
 import { AppError } from '../errors.js';
 import { mustRun, runCommand } from './command.js';
-import { isHeld } from './held-device.js';
+import { createChecks } from './file-system-check.js';
 import { parseMountInfo, type MountEntry } from './mount-info.js';
 
 export type FileSystemType = 'ext4' | 'xfs' | 'btrfs';
@@ -63,10 +63,8 @@ const BLKID_NOTHING = 2;
 const HEAD_BYTES = 128 * 1024;
 /** sb_inprogress. */
 const XFS_IN_PROGRESS_OFFSET = 126;
-/** e2fsck: 0 clean, 1 repaired. */
-const FSCK_REPAIRED = 1;
-
 export function createFileSystems(): FileSystems {
+  const checks = createChecks();
   return {
     async probe(ctx, device) {
       const head = await readHead(device);
@@ -81,7 +79,10 @@ export function createFileSystems(): FileSystems {
       const untilItEnds = { ...ctx, signal: new AbortController().signal };
       await mustRun(untilItEnds, `mkfs.${type}`, [...MAKE_ARGS[type], ...again, ...options, device]);
     },
-    mount,
+    async mount(ctx, request) {
+      if (request.type === 'ext4') await checks.check(ctx, request.device);
+      return mount(ctx, request);
+    },
     async unmount(ctx, mountpoint) {
       while (await entryOf(mountpoint)) await mustRun(ctx, 'umount', [mountpoint]);
       await rmdir(mountpoint).catch(() => undefined);
@@ -96,7 +97,6 @@ export function createFileSystems(): FileSystems {
 }
 
 async function mount(ctx: Ctx, { device, mountpoint, type, options, owner }: MountRequest): Promise<string> {
-  if (type === 'ext4') await check(ctx, device);
   await mkdir(mountpoint, { recursive: true, mode: 0o700 });
   const withOptions = options.length > 0 ? ['-o', options.join(',')] : [];
   await mustRun(ctx, 'mount', ['-t', type, ...withOptions, device, mountpoint]);
@@ -112,19 +112,6 @@ async function makeData(data: string, owner: RootOwner): Promise<void> {
   await chown(fresh, owner.uid, owner.gid);
   await chmod(fresh, owner.mode);
   await rename(fresh, data);
-}
-
-/** Replays the journal and repairs what is safe to repair; a clean file system costs a few milliseconds. */
-async function check(ctx: Ctx, device: string): Promise<void> {
-  // A container that outlives its unmount still has it: a second mount is the same file system, and in order.
-  if (await isHeld(device)) return;
-  const result = await runCommand(ctx, 'e2fsck', ['-p', device]);
-  if (result.code <= FSCK_REPAIRED) return;
-  throw new AppError(
-    'unavailable',
-    `the file system on ${device} is damaged beyond automatic repair (e2fsck exit ${String(result.code)}): ` +
-      `${result.stdout.trim().split('\n').at(-1) ?? ''}; repair it by hand with e2fsck`,
-  );
 }
 
 async function entryOf(mountpoint: string): Promise<MountEntry | null> {
