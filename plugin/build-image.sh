@@ -6,7 +6,7 @@
 lock_build
 
 # The tar's own making is an input too: this file.
-image_hash=$(hash_of plugin/base/common.sh plugin/base/image.sh plugin/base/trim.sh plugin/build-image.sh plugin/image)
+image_hash=$(hash_of plugin/base/common.sh plugin/base/image.sh plugin/base/preload.sh plugin/build-image.sh plugin/image)
 reference=openebs/dataplane:$(printf %.12s "$image_hash")
 entry_point=/usr/local/lib/openebs/openebs-role
 tree=$build/image
@@ -19,7 +19,7 @@ fi
 
 [ -e "$top/plugin/image/openebs-role" ] || die 'plugin/image/openebs-role, the entry point of the image, is missing'
 base=$(made_in_debian plugin/base/image.sh)
-trim=$(made_in_debian plugin/base/trim.sh plugin/image/trim.c)
+libraries=$(made_in_debian plugin/base/preload.sh plugin/image/trim.c plugin/image/space.c)
 say "image: building $reference"
 rm -rf "$build/image.hash" "$tree.new"
 cp -a "$base" "$tree.new"
@@ -28,10 +28,10 @@ mkdir -p "$scripts"
 for file in "$top"/plugin/image/*; do
     case $file in *.c) ;; *) cp "$file" "$scripts/" ;; esac
 done
-cp "$trim" "$scripts/libopenebs-trim.so"
+cp "$libraries"/*.so "$scripts/"
 chmod 755 "$scripts"/*
 
-# try_role_files: each script compiles with the image's Perl, and the library finds what it wraps in QEMU.
+# try_role_files: each script compiles with the image's Perl, and each library finds what it wraps in its program.
 try_role_files() {
     mknod -m 666 "$tree.new/dev/null" c 1 3
     for script in "$scripts"/*.pm "$scripts/openebs-role"; do
@@ -39,9 +39,12 @@ try_role_files() {
         out=$(chroot "$tree.new" perl -I/usr/local/lib/openebs -c "$name" 2>&1) ||
             die "$name does not compile in the image: $out"
     done
-    out=$(chroot "$tree.new" env LD_PRELOAD=/usr/local/lib/openebs/libopenebs-trim.so \
-        qemu-storage-daemon --version 2>&1) || die "libopenebs-trim.so does not fit the image's QEMU: $out"
-    case $out in *'cannot be preloaded'*) die "libopenebs-trim.so does not load: $out" ;; esac
+    for pair in trim:qemu-storage-daemon space:tgtd; do
+        library=libopenebs-${pair%:*}.so
+        out=$(chroot "$tree.new" env LD_PRELOAD="/usr/local/lib/openebs/$library" "${pair#*:}" --version 2>&1) ||
+            die "$library does not fit the image's ${pair#*:}: $out"
+        case $out in *'cannot be preloaded'*) die "$library does not load: $out" ;; esac
+    done
     rm "$tree.new/dev/null"
 }
 

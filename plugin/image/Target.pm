@@ -5,6 +5,7 @@ package Target;
 # INVARIANTS
 # - A backing file that is missing or has another size is refused, never made: an empty disk that looks like
 #   the volume would be a lost volume that nobody notices.
+# - A pool that has run out of space is said to have (space.c): the writer sees ENOSPC, the file system lives on.
 # - bstype is rdwr. tgt's aio backing store answers success to SYNCHRONIZE CACHE without doing it.
 # - The portal opens last, so nobody logs in to a half-made target; until then tgtd listens on a port of the
 #   kernel's choice on loopback (tgtd would open 3260 on every address if it had no portal at all).
@@ -21,6 +22,7 @@ use Tgt;
 
 my $SOCKET = '/run/tgtd';
 my $BACKING_DIR = '/pool';
+my $SPACE_LIBRARY = '/usr/local/lib/openebs/libopenebs-space.so';    # built from space.c
 my $START_SECONDS = 10;
 my $RETRY_SECONDS = 1;
 
@@ -48,11 +50,15 @@ sub start {
     my $spec = $self->{spec};
     $self->{retry_at} = now() + $RETRY_SECONDS;
     my $file = "$BACKING_DIR/$spec->{file}";
-    my @stat = stat $file or die "the volume's data $spec->{file} is missing from its pool: $!\n";
+    my @stat = lstat $file or die "the volume's data $spec->{file} is missing from its pool: $!\n";
+    -f _ or die "the volume's data $spec->{file} is not a file: put the file back\n";
     die "the volume's data has $stat[7] bytes, its record says $spec->{size}\n" if $stat[7] != $spec->{size};
 
     $ENV{TGT_IPC_SOCKET} = $SOCKET;
-    $self->{tgtd} = $self->spawn('tgtd', '-f', '--iscsi', 'portal=127.0.0.1:0');
+    {
+        local $ENV{LD_PRELOAD} = $SPACE_LIBRARY;
+        $self->{tgtd} = $self->spawn('tgtd', '-f', '--iscsi', 'portal=127.0.0.1:0');
+    }
     $self->{tgt} = Tgt->new("$SOCKET.0");
     my $deadline = now() + $START_SECONDS;
     while (!$self->{tgt}->alive) {
