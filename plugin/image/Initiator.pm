@@ -129,7 +129,12 @@ sub tick {
         return if now() < ($self->{retry_at} // 0);
         $self->start_qemu;
     }
-    return if $self->{device};
+    if ($self->{device}) {
+        return if $self->loop_bound;
+        # Somebody has detached it (losetup -d), and its last user is gone: the export is good for another one.
+        $self->{device} = $self->{sys} = undef;
+        $self->set_state('starting', 'its loop device was detached by another: attaching anew');
+    }
     my $size = (stat $EXPORT)[7] // 0;
     # While qemu is coming up the loop looks often: this wait is part of every mount.
     $self->{hurry} = 0.005;
