@@ -11,14 +11,16 @@ import type { Ctx } from '../context.js';
 import type { FileSystems, MountObservation } from '../dataplane/file-system.js';
 import { findFreePort, type PortRange } from '../dataplane/free-port.js';
 import type { HostPaths } from '../dataplane/host-paths.js';
-import type { Initiator, InitiatorSpec } from '../dataplane/initiator.js';
+import type { Initiator } from '../dataplane/initiator.js';
 import type { RoleObservation } from '../dataplane/role-container.js';
-import type { TargetObservation, Targets, TargetSpec } from '../dataplane/target.js';
+import type { TargetObservation, Targets } from '../dataplane/target.js';
 import { AppError, hasCode } from '../errors.js';
 import { sleep } from '../lib/sleep.js';
-import type { AttachmentRecord, TargetRecord, VolumeRecord } from '../state/records.js';
+import type { VolumeRecord } from '../state/records.js';
+import { DeadDevices } from './dead-devices.js';
 import type { MountCounts } from './mount-counts.js';
 import { plan, type Observed, type Step, type Wanted } from './plan.js';
+import { initiatorSpec, known, targetSpec } from './specs.js';
 import type { VolumeRecords } from './volume-records.js';
 
 export interface ConvergeDeps {
@@ -38,6 +40,8 @@ interface Situation {
   readonly observed: Observed;
   /** The initiator's device, if it has one. */
   readonly device: string | null;
+  /** The device that our own mount is on. */
+  readonly mountedOn: string | null;
 }
 
 export interface ConvergeOptions {
@@ -58,6 +62,7 @@ const SECOND_LOOK_MS = 40;
 const PORT_ATTEMPTS = 5;
 
 export class Converger {
+  readonly deadDevices = new DeadDevices();
   readonly #deps: ConvergeDeps;
   /** Volume id -> when its initiator was first seen away, by the monotonic clock. */
   readonly #awaySince = new Map<string, number>();
@@ -91,7 +96,11 @@ export class Converger {
           owner: volume,
         });
       },
-      unmountFileSystem: (ctx, { wanted }) => fileSystems.unmount(ctx, paths.mountpoint(wanted.volume.id)),
+      unmountFileSystem: async (ctx, { wanted, observed, mountedOn }) => {
+        const died = wanted.mounted && observed.mount?.current === false;
+        if (died && mountedOn !== null) await this.deadDevices.note(wanted.volume.id, mountedOn);
+        await fileSystems.unmount(ctx, paths.mountpoint(wanted.volume.id));
+      },
       detachDevice: (ctx, { wanted }) => initiator.detach(ctx, wanted.volume.id),
       closeTarget: (ctx, situation) => this.#serve(ctx, situation, 'nobody'),
       releaseAttachment: (ctx, { wanted }) => records.release(ctx, wanted.volume.id, node),
@@ -165,6 +174,7 @@ export class Converger {
     return {
       wanted,
       device,
+      mountedOn: mount?.device ?? null,
       observed: {
         backing: isThere(volume, target),
         target: { present: target.present, serving, renewable },
@@ -276,27 +286,4 @@ function judgeMount(mount: MountObservation, device: string | null, volume: Volu
     current: mount.prepared && (device === null || mount.device === device),
     readOnly: mount.readOnly && !volume.mountOptions.includes('ro'),
   };
-}
-
-function targetSpec({ volume, target }: Wanted, attachment: AttachmentRecord | null): TargetSpec {
-  const { iqn, address, port, pool } = known(target, 'target');
-  const { id: volumeId, name, sizeBytes } = volume;
-  return { volume: name, volumeId, pool, sizeBytes, iqn, address, port, admit: attachment };
-}
-
-function initiatorSpec({ volume, target, attachment }: Wanted): InitiatorSpec {
-  const { iqn, address, port } = known<TargetRecord>(target, 'target');
-  return {
-    volume: volume.name,
-    volumeId: volume.id,
-    iqn,
-    portal: address.includes(':') ? `[${address}]:${String(port)}` : `${address}:${String(port)}`,
-    sizeBytes: volume.sizeBytes,
-    account: known(attachment, 'attachment'),
-  };
-}
-
-function known<T>(value: T | null, what: string): T {
-  if (value !== null) return value;
-  throw new AppError('internal', `a step was planned without its ${what}`);
 }

@@ -73,12 +73,13 @@ export class Upkeep {
   }
 
   async #reconcileOne(ctx: Ctx, name: string): Promise<void> {
-    const { records, work } = this.#deps;
+    const { records, work, converger } = this.#deps;
     const volume = records.volume(name);
     if (!volume) return;
     if (!(await this.#recount(ctx, volume))) return;
     await work.converge(ctx, name);
-    const problem = await findDataProblem(this.#deps, volume);
+    const problem =
+      (await findDataProblem(this.#deps, volume)) ?? (await converger.deadDevices.problemOf(volume));
     if (problem !== null) work.tell(name, problem);
   }
 

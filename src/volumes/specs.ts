@@ -1,0 +1,29 @@
+/** What the records ask of the data plane. */
+import type { InitiatorSpec } from '../dataplane/initiator.js';
+import type { TargetSpec } from '../dataplane/target.js';
+import { AppError } from '../errors.js';
+import type { AttachmentRecord, TargetRecord } from '../state/records.js';
+import type { Wanted } from './plan.js';
+
+export function targetSpec({ volume, target }: Wanted, attachment: AttachmentRecord | null): TargetSpec {
+  const { iqn, address, port, pool } = known(target, 'target');
+  const { id: volumeId, name, sizeBytes } = volume;
+  return { volume: name, volumeId, pool, sizeBytes, iqn, address, port, admit: attachment };
+}
+
+export function initiatorSpec({ volume, target, attachment }: Wanted): InitiatorSpec {
+  const { iqn, address, port } = known<TargetRecord>(target, 'target');
+  return {
+    volume: volume.name,
+    volumeId: volume.id,
+    iqn,
+    portal: address.includes(':') ? `[${address}]:${String(port)}` : `${address}:${String(port)}`,
+    sizeBytes: volume.sizeBytes,
+    account: known(attachment, 'attachment'),
+  };
+}
+
+export function known<T>(value: T | null, what: string): T {
+  if (value !== null) return value;
+  throw new AppError('internal', `a step was planned without its ${what}`);
+}
