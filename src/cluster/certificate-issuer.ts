@@ -25,10 +25,14 @@ export type Usage = 'server' | 'client';
 
 const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
 const dayMs = 24 * 60 * 60 * 1000;
-/** Clocks of a cluster differ; a certificate made by the one ahead must not be refused by the others. */
-const backdatedMs = 60 * 60 * 1000;
+/**
+ * Clocks of a cluster differ, and one that was wrong is set right: a certificate made by the one ahead must not be
+ * refused afterwards, nor by the others. So all are good from a day that no clock that works shows any more.
+ */
+const validFrom = Date.UTC(2016, 8, 1);
 const authorityLifeMs = 20 * 365 * dayMs;
-const leafLifeMs = 365 * dayMs;
+/** Long, because a clock that jumps ahead must not end them while all that hold them run. */
+const leafLifeMs = 10 * 365 * dayMs;
 
 export function newKeyPem(): string {
   return generateKeyPairSync('ec', { namedCurve: 'prime256v1' })
@@ -44,7 +48,7 @@ export async function issueAuthority(keyPem: string, now: Date): Promise<string>
       name: [{ CN: ['openebs certificate authority'] }],
       keys: { publicKey, privateKey: await importSigning(createPrivateKey(keyPem)) },
       signingAlgorithm: algorithm,
-      notBefore: new Date(now.getTime() - backdatedMs),
+      notBefore: new Date(Math.min(now.getTime(), validFrom)),
       notAfter: new Date(now.getTime() + authorityLifeMs),
       extensions: [
         new BasicConstraintsExtension(true, 0, true),
@@ -78,7 +82,7 @@ export async function issueLeaf(request: LeafRequest): Promise<string> {
       publicKey,
       signingKey: await importSigning(request.authority.key),
       signingAlgorithm: algorithm,
-      notBefore: new Date(request.now.getTime() - backdatedMs),
+      notBefore: new Date(Math.min(request.now.getTime(), validFrom)),
       notAfter: new Date(endMs),
       extensions: [
         new BasicConstraintsExtension(false, undefined, true),

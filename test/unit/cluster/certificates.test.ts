@@ -74,8 +74,8 @@ describe('ensureCertificates', () => {
   it('renews when less than a third of a life is left, over the same key and authority', async () => {
     const first = await ensureCertificates(directory, { addresses: [] });
     const later = (days: number) => ({ addresses: [], now: new Date(Date.now() + days * day) });
-    expect((await ensureCertificates(directory, later(240))).renewed).toEqual([]);
-    const renewed = await ensureCertificates(directory, later(250));
+    expect((await ensureCertificates(directory, later(365))).renewed).toEqual([]);
+    const renewed = await ensureCertificates(directory, later(8 * 365));
     expect(renewed.renewed).toEqual(['server', 'peer', 'client']);
     expect(renewed.ca).toEqual(first.ca);
     expect(renewed.client.key).toEqual(first.client.key);
