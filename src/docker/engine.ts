@@ -16,7 +16,7 @@ export interface Engine {
   removeOldTags(ctx: Ctx, repository: string, keep: string): Promise<void>;
   /** Makes a container of this name run with this configuration, whatever is there now. Idempotent. */
   ensureContainer(ctx: Ctx, spec: ContainerSpec): Promise<Ensured>;
-  /** Stops it with SIGTERM, waits up to graceSeconds, then removes it. Absent is success. */
+  /** Stops it with SIGTERM, waits up to graceSeconds, then removes it, also when it was renamed. Absent is success. */
   removeContainer(ctx: Ctx, name: string, graceSeconds: number): Promise<void>;
   /**
    * Names of the containers that have this volume mounted now: running or paused. One that waits to be restarted has
@@ -62,6 +62,9 @@ export interface ContainerSpec {
   /** What the engine waits for the container at its own shutdown and at `docker stop`. */
   readonly stopTimeoutSeconds: number;
 }
+
+/** The name we gave it, which stays when somebody renames it. */
+const NAME_LABEL = 'openebs.container';
 
 const PING_TIMEOUT_MS = 1000;
 const IMPORT_TIMEOUT_MS = 180_000;
@@ -207,7 +210,7 @@ function containerOptions(spec: ContainerSpec): Docker.ContainerCreateOptions {
     Cmd: [...spec.command],
     // A role says which image it is of: after an upgrade of the plugin that tells the old ones from the new.
     Env: [`OPENEBS_IMAGE=${spec.image}`],
-    Labels: { ...spec.labels },
+    Labels: { ...spec.labels, [NAME_LABEL]: spec.name },
     StopTimeout: spec.stopTimeoutSeconds,
     HostConfig: {
       // The data plane comes back by itself after a crash or a reboot, before anybody can call the API.
@@ -239,13 +242,17 @@ async function removeContainer(
   docker: Docker,
   { name, graceSeconds, abortSignal }: { name: string; graceSeconds: number; abortSignal: AbortSignal },
 ): Promise<void> {
-  const container = docker.getContainer(name);
-  await orAbsent(async () => {
-    if (graceSeconds > 0) {
-      await container.stop({ t: graceSeconds, abortSignal }).catch((reason: unknown) => {
-        if (statusOf(reason) !== 304) throw reason;
-      });
-    }
-    await container.remove({ force: true, abortSignal });
-  }, undefined);
+  const filters = { label: [`${NAME_LABEL}=${name}`] };
+  const renamed = await docker.listContainers({ all: true, filters, abortSignal });
+  for (const key of new Set([name, ...renamed.map(({ Id }) => Id)])) {
+    const container = docker.getContainer(key);
+    await orAbsent(async () => {
+      if (graceSeconds > 0) {
+        await container.stop({ t: graceSeconds, abortSignal }).catch((reason: unknown) => {
+          if (statusOf(reason) !== 304) throw reason;
+        });
+      }
+      await container.remove({ force: true, abortSignal });
+    }, undefined);
+  }
 }
