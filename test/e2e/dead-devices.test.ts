@@ -1,0 +1,205 @@
+import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { exec, sleep, waitFor } from '../support/exec.js';
+import type { LabHost } from '../support/lab.js';
+import {
+  createVolume,
+  expectTraces,
+  inside,
+  poolFile,
+  processesNamed,
+  runOn,
+  startIdle,
+  startProductHost,
+  startWriter,
+  statusOf,
+  tidy,
+  tracesOf,
+  type Traces,
+  tryOn,
+  verifyWritten,
+} from '../support/product.js';
+
+let host: LabHost;
+let before: Traces;
+
+beforeAll(async () => {
+  host = await startProductHost({ name: 'dead' }, { DRAIN_TIMEOUT: '10s', MOUNT_TIMEOUT: '8s' });
+  await createVolume(host, 'first');
+  await host.ok('volume', 'rm', 'first');
+  before = await tracesOf(host);
+});
+
+afterEach(async () => {
+  await tidy(host);
+  await expectTraces(host, before);
+});
+
+afterAll(async () => {
+  await host.close();
+});
+
+async function targetOf(volume: string): Promise<string> {
+  return `openebs-target-${(await statusOf(host, volume)).id}`;
+}
+
+/** Process ids of a data-plane container on this host, without its first: tgtd, qemu-storage-daemon. */
+async function daemonsOf(container: string): Promise<string> {
+  const first = await host.ok('inspect', '--format', '{{.State.Pid}}', container);
+  return host.shellOk(`cat /proc/${first}/task/${first}/children`);
+}
+
+const minuteMs = 60_000;
+
+test('pain: read-only or stale after the target was lost: a minute without it costs a minute, no error', async () => {
+  const writers = [];
+  for (const volume of ['frozen', 'removed']) {
+    await createVolume(host, volume);
+    const writer = await startWriter(host, `on-${volume}`, volume);
+    await writer.goesOn(1);
+    writers.push(writer);
+  }
+  const tgtd = await daemonsOf(await targetOf('frozen'));
+  const removed = await targetOf('removed');
+  await host.shellOk(`kill -STOP ${tgtd}`);
+  // Nobody brings it back before its time.
+  await host.ok('plugin', 'disable', '-f', 'openebs');
+  await host.ok('rm', '-f', removed);
+  await sleep(minuteMs);
+  await host.shellOk(`kill -CONT ${tgtd}`);
+  await host.ok('plugin', 'enable', 'openebs');
+  for (const writer of writers) await writer.goesOn(2);
+  for (const volume of ['frozen', 'removed']) {
+    const options = await inside(host, `on-${volume}`, 'grep " /data " /proc/mounts');
+    expect(options.split(' ')[3]).toMatch(/^rw,(?!.*emergency_ro)/);
+  }
+  for (const writer of writers) await writer.finish();
+  for (const volume of ['frozen', 'removed']) {
+    await host.ok('rm', `on-${volume}`);
+    await verifyWritten(host, volume);
+  }
+});
+
+test('pain: timeouts on a slow attach: it fails in time with the reason, leaves nothing, and works later', async () => {
+  await createVolume(host, 'slow');
+  const tgtd = await daemonsOf(await targetOf('slow'));
+  await host.shellOk(`kill -STOP ${tgtd}`);
+  const all = await tracesOf(host);
+  const refused = await tryOn(host, 'slow', 'true');
+  expect(refused.code).not.toBe(0);
+  expect(refused.stderr).toMatch(
+    /volume slow could not be mounted within 8 s: .*openebs-(target|initiator)-/s,
+  );
+  await host.shellOk(`kill -CONT ${tgtd}`);
+  await expectTraces(host, all);
+  await runOn(host, 'slow', 'echo later > /data/later');
+});
+
+test('pain: a hung plugin hangs docker: with everything below it frozen docker still answers', async () => {
+  const volumes = ['hung1', 'hung2', 'hung3', 'hung4', 'hung5', 'hung6'];
+  await Promise.all(volumes.map((volume) => createVolume(host, volume, { size: '200M' })));
+  await Promise.all(volumes.map((volume) => startIdle(host, `uses-${volume}`, volume)));
+  const etcd = await daemonsOf('openebs-etcd');
+  const frozen = [etcd, ...(await Promise.all(volumes.map(async (v) => daemonsOf(await targetOf(v)))))].join(
+    ' ',
+  );
+  // What was written and not flushed keeps each unmount waiting.
+  await Promise.all(volumes.map((volume) => inside(host, `uses-${volume}`, 'echo x > /data/x')));
+  await host.shellOk(`kill -STOP ${frozen}`);
+  try {
+    const removals = volumes.map((volume) => host.docker('rm', '-f', `uses-${volume}`));
+    const calls = [
+      ['ps', '-a'],
+      ['volume', 'ls'],
+      ['volume', 'inspect', 'hung1'],
+      ['run', '--rm', '--network', 'none', 'lab', 'true'],
+      ['volume', 'create', '-d', 'openebs', 'new'],
+      ['volume', 'inspect', 'no-such-volume'],
+    ];
+    for (let round = 0; round < 2; round += 1) {
+      for (const call of calls) {
+        const { code, stderr } = await host.docker(...call);
+        // 124: it did not end by itself.
+        expect([code, stderr]).not.toContain(124);
+        if (!call.includes('new') && !call.includes('no-such-volume')) expect(stderr).toBe('');
+      }
+    }
+    for (const { code } of await Promise.all(removals)) expect(code).not.toBe(124);
+  } finally {
+    await host.shellOk(`kill -CONT ${frozen}`);
+  }
+  await waitFor(
+    'the volumes work again',
+    async () =>
+      (await Promise.all(volumes.map((volume) => tryOn(host, volume, 'cat /data/x')))).every(
+        (r) => r.code === 0,
+      ),
+    { timeoutMs: 90_000, everyMs: 2000 },
+  );
+});
+
+const ends: readonly (readonly [what: string, end: (id: string) => Promise<unknown>])[] = [
+  [
+    'initiator is killed',
+    async (id) =>
+      host.shellOk(
+        `kill -KILL ${await host.ok('inspect', '--format', '{{.State.Pid}}', `openebs-initiator-${id}`)}`,
+      ),
+  ],
+  [
+    'daemon is killed',
+    async (id) => host.shellOk(`kill -KILL ${await daemonsOf(`openebs-initiator-${id}`)}`),
+  ],
+];
+
+test.each(ends)(
+  'a volume whose %s under load gives errors, says so, and works again when its users are gone',
+  async (_, end) => {
+    await createVolume(host, 'cut', { size: '300M' });
+    const { id } = await statusOf(host, 'cut');
+    const where = ['--network', 'none', '-v', 'cut:/data'];
+    const load = `dd if=/dev/urandom of=/data/kept bs=1M count=20 conv=fsync 2>/dev/null
+    sha256sum /data/kept > /data/sums; sync; echo ready
+    while dd if=/dev/urandom of=/data/load bs=64k count=300 conv=fsync; do :; done; sleep 1000`;
+    await host.ok('run', '-d', '--name', 'user', ...where, 'lab', 'sh', '-c', load);
+    await waitFor('it writes', async () => (await host.ok('logs', 'user')).includes('ready'));
+    await end(id);
+    await waitFor('the container sees errors', async () =>
+      /error|read-only/i.test((await host.docker('logs', 'user')).stderr),
+    );
+    const { error } = await waitFor(
+      'Status says so',
+      async () => {
+        const status = await statusOf(host, 'cut');
+        return status.error !== '' && status;
+      },
+      { timeoutMs: 60_000 },
+    );
+    expect(error).toMatch(/(device|file system) of volume cut .*stop all containers/s);
+    await host.ok('rm', '-f', 'user');
+    await waitFor('it works again', async () => {
+      expect(await runOn(host, 'cut', 'sha256sum -c /data/sums; echo again > /data/again')).toBe(
+        '/data/kept: OK',
+      );
+      return true;
+    });
+    await waitFor('Status is clear', async () => (await statusOf(host, 'cut')).error === '', {
+      timeoutMs: 60_000,
+    });
+    await waitFor('it is detached', async () => (await statusOf(host, 'cut')).attachedTo === '');
+    const check = await exec('e2fsck', ['-fn', poolFile(host, await statusOf(host, 'cut'))]);
+    expect([check.code, check.stdout]).toEqual([0, expect.stringContaining('non-contiguous')]);
+  },
+);
+
+test('a loop device that is detached by hand keeps its users, and the next mount has another', async () => {
+  await createVolume(host, 'loop');
+  await startIdle(host, 'user', 'loop');
+  const device = await inside(host, 'user', 'grep " /data " /proc/mounts | cut -d" " -f1');
+  await host.shellOk(`losetup -d ${device}`);
+  await inside(host, 'user', 'echo kept > /data/kept; sync');
+  await startIdle(host, 'second', 'loop');
+  expect(await inside(host, 'second', 'cat /data/kept')).toBe('kept');
+  await host.ok('rm', '-f', 'user', 'second');
+  expect(await runOn(host, 'loop', 'cat /data/kept')).toBe('kept');
+  expect(await processesNamed(host, 'qemu-storage-daemon')).toEqual([]);
+});
