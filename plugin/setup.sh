@@ -64,6 +64,7 @@ want_test() {
     want 'have ip && have ss' iproute2 "the lab hosts' networks"
     want 'have nsenter && have unshare && have setpriv' util-linux "the lab hosts' namespaces"
     want 'have ps' procps 'finds processes that are left'
+    want 'ls /usr/lib/*/faketime/libfaketime.so.1' libfaketime 'a clock that is wrong'
 }
 
 # Debian starts a service when its package is installed, unless this file says no.
