@@ -174,7 +174,7 @@ export class Converger {
     return {
       wanted,
       device,
-      mountedOn: mount?.device ?? null,
+      mountedOn: deviceOf(mount),
       observed: {
         backing: isThere(volume, target),
         target: { present: target.present, serving, renewable },
@@ -271,6 +271,10 @@ export class Converger {
     }
     await records.change(ctx, volume, (record) => ({ ...record, formatted: true }));
   }
+}
+
+function deviceOf(mount: MountObservation | null): string | null {
+  return mount ? mount.device : null;
 }
 
 /** A file that was begun and not brought to its size (the plugin was killed in between) is made anew. */
