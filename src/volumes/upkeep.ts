@@ -4,7 +4,7 @@ import { withDeadline } from '../context.js';
 import { eachOf } from '../lib/each-of.js';
 import type { VolumeRecord } from '../state/records.js';
 import { findDataProblem } from './data-check.js';
-import type { VolumeWork, VolumeWorkDeps } from './volume-work.js';
+import { QUIET_MS, type VolumeWork, type VolumeWorkDeps } from './volume-work.js';
 
 export interface UpkeepDeps extends VolumeWorkDeps {
   readonly work: VolumeWork;
@@ -12,11 +12,6 @@ export interface UpkeepDeps extends VolumeWorkDeps {
 }
 
 const YIELD_MS = 2000;
-/**
- * Between a mount's answer and the start of its container the engine's list does not show it yet. That holds for
- * mounts of this process only: those of an earlier one have their container by the time of the first pass, or never.
- */
-const QUIET_MS = 60_000;
 /** A volume that is stuck takes its whole time: the others do not wait for it. */
 const RECONCILED_AT_ONCE = 4;
 

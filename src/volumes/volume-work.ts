@@ -17,6 +17,12 @@ export interface VolumeWorkDeps extends ConvergeDeps {
   readonly background: Ctx;
 }
 
+/**
+ * Between a mount's answer and the start of its container the engine's list does not show it yet. That holds for
+ * mounts of this process only: those of an earlier one have their container by the time of the first pass, or never.
+ */
+export const QUIET_MS = 60_000;
+
 export class VolumeWork {
   readonly locks = new VolumeLocks();
   readonly #deps: VolumeWorkDeps;
@@ -59,8 +65,20 @@ export class VolumeWork {
       throw new AppError('in_use', `volume ${volume.name} is in use by ${users.join(', ')}: stop it first`);
     }
     if (this.#deps.counts.total(volume.id) === 0) return;
+    this.#mustBeQuiet(volume);
     ctx.log.warn({ volume: volume.name }, 'mounts that no container holds any more: forgotten');
     await this.#deps.counts.clear(volume.id);
+  }
+
+  #mustBeQuiet({ name, id }: VolumeRecord): void {
+    const quietMs = this.quietMs(name);
+    if (!this.#deps.counts.hasOwn(id) || quietMs > QUIET_MS) return;
+    const seconds = (ms: number) => String(Math.ceil(ms / 1000));
+    throw new AppError(
+      'in_use',
+      `volume ${name} was mounted ${seconds(quietMs)} s ago and not unmounted since: stop the container that ` +
+        `starts with it, or try again in ${seconds(QUIET_MS - quietMs)} s`,
+    );
   }
 
   problem(name: string): string | null {

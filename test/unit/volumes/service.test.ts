@@ -519,6 +519,21 @@ describe('remove', () => {
     const service = await start();
     await service.create(ctx, 'db', {});
     await service.mount(ctx, 'db', 'lost');
+    const again = await start();
+    await again.remove(ctx, 'db');
+    nothingIsLeft();
+  });
+
+  it('just mounted is refused, as its container may still be starting', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    await service.mount(ctx, 'db', 'a');
+    await expect(service.remove(ctx, 'db')).rejects.toMatchObject({
+      code: 'in_use',
+      message: expect.stringMatching(/mounted \d+ s ago.*try again in \d+ s/) as string,
+    });
+    expect(plane.world.mounts.size).toBe(1);
+    await service.unmount(ctx, 'db', 'a');
     await service.remove(ctx, 'db');
     nothingIsLeft();
   });
