@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import type { Case, Group, Outcome, Verdict } from './case.js';
 import { Skip } from './case.js';
-import { takeBack } from './cleanup.js';
+import { patient, takeBack } from './cleanup.js';
 import { Interrupted, shorten, type Trial } from './trial.js';
 import { Complaint } from './wire.js';
 
@@ -108,7 +108,7 @@ class Runner {
     }
     trial.hangUp();
     // What stays is told at the end, where it is tried again.
-    if (group.keeps !== true && !this.#around.interrupted()) await takeBack(trial, before).catch(() => []);
+    if (group.keeps !== true && !this.#around.interrupted()) await takeBack(trial, 1, before).catch(() => []);
     return judged;
   }
 
@@ -139,7 +139,7 @@ class Runner {
     const what = { name: 'nothing is left of the volumes that were made', why: 'all of the above' };
     const made = this.#trial.touched.size;
     try {
-      const stayed = await takeBack(this.#trial);
+      const stayed = await takeBack(this.#trial, patient);
       const own = (await this.#trial.list()).map(({ Name }) => String(Name));
       const left = [...stayed, ...own.filter((name) => name.includes(this.#trial.settings.prefix))];
       const judged: [Verdict, string] =

@@ -64,6 +64,11 @@ export class Connection {
     return this.#ended;
   }
 
+  /** True when something has come that was not read yet. */
+  get unread(): boolean {
+    return this.#received.length > 0;
+  }
+
   send(bytes: string | Buffer): this {
     if (!this.#socket.destroyed) this.#socket.write(bytes);
     return this;

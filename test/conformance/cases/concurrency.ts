@@ -5,24 +5,27 @@ import { request } from '../wire.js';
 const times = <T>(count: number, make: (index: number) => T): T[] =>
   Array.from({ length: count }, (_, index) => make(index));
 
-/** Sends a call, or the first bytes of one, and leaves after a while without reading the answer. */
+/** Sends a call, or the first bytes of one, and leaves after a while. Answers whether the answer came before. */
 async function abandon(
   trial: Trial,
   method: Method,
   body: unknown,
   { afterMs, cutBytes = 0 }: { afterMs: number; cutBytes?: number },
-): Promise<void> {
+): Promise<boolean> {
   const bytes = request(`/VolumeDriver.${method}`, JSON.stringify(body));
   const connection = await trial.open();
   connection.send(bytes.subarray(0, bytes.length - cutBytes));
   await sleep(afterMs);
+  const answered = connection.unread;
   connection.close();
-  trial.tell(`${method} ${JSON.stringify(body)} -> left after ${String(afterMs)} ms`);
+  const left = answered ? 'left with the answer' : 'left without an answer';
+  trial.tell(`${method} ${JSON.stringify(body)} -> ${left} after ${String(afterMs)} ms`);
+  return answered;
 }
 
 const departures = [0, 2, 20, 200];
 /** For a driver that gives back in the background what a lost client had. */
-const settleMs = 60_000;
+const settleMs = 90_000;
 
 const parallel: Case[] = [
   {
@@ -209,8 +212,9 @@ const lostMounts: Case[] = [
         const name = await trial.volume();
         const id = trial.id();
         trial.expectMount(name, id);
-        await abandon(trial, 'Mount', { Name: name, ID: id }, { afterMs });
+        const answered = await abandon(trial, 'Mount', { Name: name, ID: id }, { afterMs });
         await trial.mount(name, id);
+        if (answered) ok(await trial.unmount(name, id));
         ok(await trial.unmount(name, id));
         // Left in time to be rolled back; or answered before it was noticed that nobody was there to hear it.
         await eventually(settleMs, async () => ok(await trial.remove(name), 'nobody holds the volume'));

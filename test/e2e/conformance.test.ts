@@ -1,0 +1,73 @@
+/**
+ * The conformance suite (test/conformance) on the socket of the real plugin, while etcd stands still: a process that
+ * is stopped keeps its connections open and answers nothing, which is the hardest way to be away.
+ */
+import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { LabHost } from '../support/lab.js';
+import { createVolume, driverSocket, expectTraces, startProductHost, tracesOf } from '../support/product.js';
+
+interface Outcome {
+  readonly group: string;
+  readonly case: string;
+  readonly verdict: string;
+  readonly detail: string;
+}
+
+const repository = resolve(import.meta.dirname, '../..');
+let host: LabHost;
+
+beforeAll(async () => {
+  host = await startProductHost({ name: 'conformance' });
+  await createVolume(host, 'first', { size: '200M' });
+  await host.ok('volume', 'rm', 'first');
+});
+
+afterAll(async () => {
+  await host.close();
+});
+
+/** Pid of the host's etcd as the machine counts, which is where the suite runs. */
+function etcdPid(): number {
+  const pid = host.processes().find((each) => {
+    try {
+      return readFileSync(`/proc/${String(each)}/comm`, 'utf8').trim() === 'etcd';
+    } catch {
+      return false;
+    }
+  });
+  if (pid === undefined) throw new Error('no etcd runs on this host');
+  return pid;
+}
+
+function conformance(...args: string[]): Promise<{ code: number; cases: Outcome[] }> {
+  const program = ['--import', 'tsx', 'test/conformance/main.ts', '--format', 'json', ...args];
+  return new Promise((settle, reject) => {
+    const limits = { cwd: repository, timeout: 400_000, maxBuffer: 2 ** 26 };
+    const child = execFile(process.execPath, program, limits, (_error, stdout, stderr) => {
+      try {
+        const { cases } = JSON.parse(stdout) as { cases: Outcome[] };
+        settle({ code: child.exitCode ?? -1, cases });
+      } catch (reason) {
+        reject(new Error(`${String(reason)}\n${stdout}${stderr}`));
+      }
+    });
+  });
+}
+
+test('the plugin conforms, with etcd standing still and going on', async () => {
+  const before = await tracesOf(host);
+  const pid = String(etcdPid());
+  const { code, cases } = await conformance(
+    ...['--socket', await driverSocket(host), '--create-opt', 'size=200M', '--volumes', '3'],
+    // It may have been ended meanwhile by who found it silent; then there is nothing to go on.
+    ...['--outage-begin', `kill -STOP ${pid}`, '--outage-end', `kill -CONT ${pid} || true`],
+  );
+  for (const { group, case: name, verdict, detail } of cases)
+    if (name.endsWith('answers in time')) console.log(`${verdict}  ${group}: ${name}: ${detail}`);
+  expect(cases.filter(({ verdict }) => verdict !== 'passed')).toEqual([]);
+  expect(code).toBe(0);
+  await expectTraces(host, before);
+}, 420_000);
