@@ -23,7 +23,8 @@ import { createTargets } from './dataplane/target.js';
 import { withVersionCheck } from './docker/engine-version.js';
 import { createEngine, type Engine } from './docker/engine.js';
 import type { Log } from './log.js';
-import { loadNodeIdentity, type NodeIdentity } from './node-identity.js';
+import { loadNodeIdentity, type LoadedIdentity } from './node-identity.js';
+import { idleBackground, settleRename } from './renamed-node.js';
 import { connectState, type SharedState } from './shared-state.js';
 import { keys } from './state/keys.js';
 import { openReplica } from './state/replica.js';
@@ -32,6 +33,7 @@ import { Converger } from './volumes/converge.js';
 import { loadMountCounts } from './volumes/mount-counts.js';
 import { LocalVolumeService } from './volumes/service.js';
 import type { StartingService } from './volumes/starting-service.js';
+import { RenamedService } from './volumes/renamed-service.js';
 import { createRepairLog, type RepairLog } from './volumes/repair-log.js';
 import { findStrays } from './volumes/strays.js';
 import { Upkeep } from './volumes/upkeep.js';
@@ -76,10 +78,8 @@ async function start(ctx: Ctx, config: Config, around: Surroundings, service: St
   const image = await loadDataPlaneImage(plainEngine, around.appDirectory);
   const engine = withImage(plainEngine, image);
   service.waitsFor(`the Docker engine at ${config.dockerSocket} to answer`);
-  const identity = await loadNodeIdentity(
-    paths.view(path.join(paths.state, 'node.json')),
-    config.nodeId,
-    () => untilDone(ctx, 'ask the engine for its ID', async () => (await engine.info(ctx)).id),
+  const identity = await loadNodeIdentity(identityFile(paths), config.nodeId, () =>
+    untilDone(ctx, 'ask the engine for its ID', async () => (await engine.info(ctx)).id),
   );
   const repairs = createRepairLog(ctx.log);
   const roles = createRoleContainers(engine, paths, ({ name, labels }, what) => {
@@ -106,10 +106,14 @@ async function start(ctx: Ctx, config: Config, around: Surroundings, service: St
   });
 }
 
+function identityFile(paths: HostPaths): string {
+  return paths.view(path.join(paths.state, 'node.json'));
+}
+
 interface StartParts extends Omit<VolumeParts, 'records' | 'image'> {
   readonly config: Config;
   readonly image: DataPlaneImage;
-  readonly identity: NodeIdentity;
+  readonly identity: LoadedIdentity;
   readonly shared: SharedState;
   readonly service: StartingService;
 }
@@ -131,6 +135,16 @@ async function startVolumes(ctx: Ctx, parts: StartParts, appDirectory: string) {
     await replica.close();
     throw reason;
   });
+  const refusal = await settleRename({ identity, file: identityFile(paths), records, roles });
+  if (refusal) {
+    ctx.log.error({ err: refusal }, 'NODE_ID was changed below existing volumes');
+    service.ready(new RenamedService(volumes, refusal));
+    const idle = idleBackground(identity, refusal, async () => {
+      await replica.close();
+      await shared.state.close();
+    });
+    return { background: idle, admin: await openAdmin(ctx, { background: idle, volumes, paths, shared }) };
+  }
   service.ready(volumes);
   const strays = () => findStrays({ paths, roles, known: (id) => records.speaksOf(id) });
   const background = startBackground(ctx, { ...parts, replica, upkeep, findStrays: strays, appDirectory });

@@ -8,6 +8,11 @@ import { writeFileAtomic } from './lib/atomic-file.js';
 const shape = z.object({ node: z.string().min(1), cluster: z.string().min(1) });
 export type NodeIdentity = z.infer<typeof shape>;
 
+export interface LoadedIdentity extends NodeIdentity {
+  /** The name that this host had until the setting was changed; the new one is kept with `keepNodeIdentity`. */
+  readonly former: string | null;
+}
+
 /**
  * The setting wins, then what was kept, then what `ask` finds out (the engine's ID). A node's name is in the
  * records of all its volumes, so what was kept is never guessed anew: a damaged file is an error.
@@ -16,12 +21,16 @@ export async function loadNodeIdentity(
   file: string,
   setting: string,
   ask: () => Promise<string>,
-): Promise<NodeIdentity> {
+): Promise<LoadedIdentity> {
   const kept = await read(file);
   const node = setting === '' ? (kept?.node ?? (await ask())) : setting;
   const identity = { node, cluster: kept?.cluster ?? randomUUID() };
-  if (kept?.node !== node) await writeFileAtomic(file, JSON.stringify(identity));
-  return identity;
+  if (!kept) await keepNodeIdentity(file, identity);
+  return { ...identity, former: kept && kept.node !== node ? kept.node : null };
+}
+
+export async function keepNodeIdentity(file: string, { node, cluster }: NodeIdentity): Promise<void> {
+  await writeFileAtomic(file, JSON.stringify({ node, cluster }));
 }
 
 async function read(file: string): Promise<NodeIdentity | null> {

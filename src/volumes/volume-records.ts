@@ -55,6 +55,13 @@ export class VolumeRecords {
     return decodeAll(records.volume, this.#replica.list(keys.volumes));
   }
 
+  /** Names of the volumes whose data is on the node, or that it has attached. */
+  volumesOn(node: string): string[] {
+    const attachments = decodeAll(records.attachment, this.#replica.list(keys.attachments));
+    const here = [...this.targetsOn(node), ...attachments.filter((attachment) => attachment.node === node)];
+    return [...new Set(here.map(({ volume }) => volume))].sort();
+  }
+
   /** What this version cannot read: damaged, or of a newer version. It exists, whatever else. */
   unreadableVolumes(): UnreadableVolume[] {
     return this.#replica.list(keys.volumes).flatMap((entry) => {

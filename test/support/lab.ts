@@ -37,6 +37,10 @@ import { engineFolder, seedEngineData } from './lab-seed.js';
 export interface LabOptions {
   readonly name?: string;
   readonly engineArgs?: readonly string[];
+  /** The engine's data-root, a file system of its own beside /var/lib, named below the host's directory. */
+  readonly dataRoot?: string;
+  /** Shell that runs while the host boots, before its engine starts. */
+  readonly bootScript?: string;
   /** Names in /dev that this host lacks, as patterns of the shell: `fuse`, `loop*`. */
   readonly missingDevices?: readonly string[];
   /** Begin with an engine that has the test images (default true). */
@@ -54,6 +58,8 @@ export interface LabHost {
   /** Address on the lab's bridge. */
   readonly address: string;
   readonly socket: string;
+  /** The engine's, as seen from outside and on the host. */
+  readonly dataRoot: string;
   docker(...args: string[]): Promise<Result>;
   /** The same, but a failure throws with all that docker said. Answers standard output, trimmed. */
   ok(...args: string[]): Promise<string>;
@@ -155,7 +161,7 @@ export async function startLabHost(options: LabOptions = {}): Promise<LabHost> {
   const host = new Host(options, lan, count);
   try {
     if (options.images !== false || options.plugin === true) {
-      await seedEngineData(join(host.lib, 'docker'), {
+      await seedEngineData(host.dataRoot, {
         images: options.images !== false,
         plugin: options.plugin === true,
         startBare: (name) => startLabHost({ name, images: false }),
@@ -177,6 +183,8 @@ class Host implements LabHost {
   readonly lib: string;
   readonly address: string;
   readonly socket: string;
+  /** As seen from outside. */
+  readonly dataRoot: string;
   private readonly options: LabOptions;
   private readonly lan: Switch;
   private readonly port: string;
@@ -193,6 +201,8 @@ class Host implements LabHost {
     this.run = join(this.dir, 'run');
     this.lib = join(this.dir, 'lib');
     this.socket = join(this.run, 'docker.sock');
+    this.dataRoot =
+      options.dataRoot === undefined ? join(this.lib, 'docker') : join(this.dir, options.dataRoot);
     this.logFile = join(this.dir, 'engine.log');
     this.address = `10.99.0.${String(index)}`;
     this.port = `p${String(index)}`;
@@ -210,6 +220,8 @@ class Host implements LabHost {
       mount --bind ${this.run} /run
       mount --bind ${this.dir}/etc /etc/docker
       ${this.deviceScript()}
+      ${this.options.dataRoot === undefined ? '' : `mkdir -p ${this.dataRoot}; mount --bind ${this.dataRoot} ${this.dataRoot}`}
+      ${this.options.bootScript ?? ''}
       ip link set lo up
       touch ${this.dir}/booted
       exec docker-init -s -- sleep infinity`;
@@ -258,6 +270,10 @@ class Host implements LabHost {
       mount --rbind ${dev} /dev`;
   }
 
+  private dataRootArgs(): string[] {
+    return this.options.dataRoot === undefined ? [] : ['--data-root', this.dataRoot];
+  }
+
   private async plugIn(): Promise<void> {
     const inHost = ['nsenter', `--net=/proc/${String(this.init)}/ns/net`, 'ip'];
     const inLan = ['nsenter', `--net=/proc/${String(this.lan.pid)}/ns/net`, 'ip'];
@@ -291,7 +307,13 @@ class Host implements LabHost {
   }
 
   async startEngine(): Promise<void> {
-    const args = ['--cgroup-parent', `/${this.cgroup}`, ...engineArgs, ...(this.options.engineArgs ?? [])];
+    const args = [
+      '--cgroup-parent',
+      `/${this.cgroup}`,
+      ...engineArgs,
+      ...this.dataRootArgs(),
+      ...(this.options.engineArgs ?? []),
+    ];
     const out = openSync(this.logFile, 'a');
     // A session of its own: an interrupt at the terminal goes to the test run, which then ends the host.
     const engine = spawn('nsenter', [...this.enter(), 'dockerd', ...args], {

@@ -2,7 +2,7 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { loadNodeIdentity } from '../../src/node-identity.js';
+import { keepNodeIdentity, loadNodeIdentity } from '../../src/node-identity.js';
 
 let directory: string;
 let file: string;
@@ -34,8 +34,10 @@ describe('the identity of a node', () => {
   it('keeps its cluster when its name is changed', async () => {
     const before = await loadNodeIdentity(file, '', engine('ABCD'));
     const after = await loadNodeIdentity(file, 'rack-7', nobody);
-    expect(after).toEqual({ node: 'rack-7', cluster: before.cluster });
-    expect(await loadNodeIdentity(file, 'rack-7', nobody)).toEqual(after);
+    expect(after).toEqual({ node: 'rack-7', cluster: before.cluster, former: 'ABCD' });
+    expect(await loadNodeIdentity(file, '', nobody)).toEqual(before); // until somebody keeps the new name
+    await keepNodeIdentity(file, after);
+    expect(await loadNodeIdentity(file, 'rack-7', nobody)).toEqual({ ...after, former: null });
   });
 
   it.each(['', '{', '{"node":""}', '{"node":"a"}', 'null'])(

@@ -1,0 +1,60 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { LabHost } from '../support/lab.js';
+import { createVolume, inside, runOn, startIdle, startProductHost, statusOf } from '../support/product.js';
+
+let host: LabHost;
+
+beforeAll(async () => {
+  host = await startProductHost({ name: 'identity' }, { NODE_ID: 'rack-1' });
+  await createVolume(host, 'db');
+  await runOn(host, 'db', 'echo kept > /data/note');
+});
+
+afterAll(async () => {
+  await host.close();
+});
+
+async function setAnew(...settings: string[]): Promise<void> {
+  await host.ok('plugin', 'disable', '-f', 'openebs');
+  await host.ok('plugin', 'set', 'openebs', ...settings);
+  await host.ok('plugin', 'enable', 'openebs');
+}
+
+test('a NODE_ID that orphans volumes is refused with both names and the way back, which works', async () => {
+  await startIdle(host, 'user', 'db');
+  await setAnew('NODE_ID=rack-2');
+  const refused = await host.docker('run', '--rm', '-v', 'db:/data', 'lab', 'true');
+  expect(refused.stderr).toContain('"rack-2"');
+  expect(refused.stderr).toContain('volumes (db) know it as "rack-1"');
+  expect(refused.stderr).toContain('docker plugin set NODE_ID=rack-1');
+  const create = await host.docker('volume', 'create', '-d', 'openebs', 'more');
+  expect(create.stderr).toContain('"rack-1"');
+  expect(await host.ok('volume', 'ls', '-q')).toBe('db');
+  expect(await statusOf(host, 'db')).toMatchObject({
+    node: 'rack-1',
+    error: expect.stringContaining('rack-2') as string,
+  });
+  expect(await inside(host, 'user', 'cat /data/note')).toBe('kept');
+  await setAnew('NODE_ID=rack-1');
+  expect(await runOn(host, 'db', 'cat /data/note')).toBe('kept');
+  await host.ok('rm', '-f', 'user');
+});
+
+test('an emptied NODE_ID, and an engine with another ID, keep the name that the host has', async () => {
+  const id = await host.ok('info', '--format', '{{.ID}}');
+  await setAnew('NODE_ID=');
+  await host.stopEngine();
+  await host.shellOk('rm -f /var/lib/docker/engine-id /etc/docker/key.json');
+  await host.startEngine();
+  expect(await host.ok('info', '--format', '{{.ID}}')).not.toBe(id);
+  expect(await runOn(host, 'db', 'cat /data/note')).toBe('kept');
+  expect(await statusOf(host, 'db')).toMatchObject({ node: 'rack-1', error: '' });
+});
+
+test('without volumes the name can be changed', async () => {
+  await host.ok('volume', 'rm', 'db');
+  await setAnew('NODE_ID=rack-3');
+  await createVolume(host, 'db');
+  expect(await statusOf(host, 'db')).toMatchObject({ node: 'rack-3', error: '' });
+  await host.ok('volume', 'rm', 'db');
+});
