@@ -51,7 +51,7 @@ test("an engine's defaults for containers do not reach the data plane", async ()
   host = await startProductHost({
     name: 'defaults',
     engineArgs: [
-      ...['--icc=false', '--iptables=false', '--userland-proxy=false', '--init', '--no-new-privileges'],
+      ...['--icc=false', '--userland-proxy=false', '--init', '--no-new-privileges'],
       ...['--log-driver', 'none', '--default-ulimit', 'nofile=256:256', '--default-shm-size', '1m'],
       ...['--default-address-pool', 'base=10.200.0.0/16,size=24', '--default-cgroupns-mode', 'private'],
     ],
@@ -68,14 +68,14 @@ test("an engine's defaults for containers do not reach the data plane", async ()
 
 test('an engine that maps the users of its containers has volumes too', async () => {
   const maps = `
-    echo root:100000:65536 >/run/subid
+    echo daemon:100000:65536 >/run/subid
     for file in /etc/subuid /etc/subgid; do [ -e $file ] || touch $file; mount --bind /run/subid $file; done`;
   // Its data is another than that of an engine without the mapping, so nothing is prepared.
   host = await startLabHost({
     name: 'userns',
     images: false,
     bootScript: maps,
-    engineArgs: ['--userns-remap', 'root'],
+    engineArgs: ['--userns-remap', 'daemon'],
   });
   await installPlugin(host, { from: 'registry' });
   // Users of its containers are others on the host: the volume is given to the one they call root.
