@@ -30,7 +30,7 @@ export async function readPools(paths: HostPaths): Promise<Record<string, PoolSp
 
 /**
  * A pool is never made here: a directory that is missing may be a disk that is not mounted.
- * @throws `not_found` for a pool that is missing, `no_space` for one that is full.
+ * @throws `unavailable` for a pool that is missing, `no_space` for one that is full.
  */
 export async function checkPool(paths: HostPaths, pool: string): Promise<void> {
   const { freeBytes } = await mustExist(paths, pool);
@@ -41,13 +41,14 @@ export async function checkPool(paths: HostPaths, pool: string): Promise<void> {
   );
 }
 
-/** @throws `not_found` for a pool that is missing. */
+/** @throws `unavailable` for a pool that is missing. */
 export async function mustExist(paths: HostPaths, pool: string): Promise<PoolSpace> {
   const directory = paths.pool(pool);
   const space = await statfs(paths.view(directory)).catch((reason: unknown) => {
     if ((reason as NodeJS.ErrnoException).code === 'ENOENT') {
+      // Not `not_found`, which a driver call takes for the volume that is gone.
       throw new AppError(
-        'not_found',
+        'unavailable',
         `pool ${pool} does not exist: ${directory} is missing on this host; make it, or mount its disk there`,
       );
     }

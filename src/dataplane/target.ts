@@ -37,16 +37,16 @@ export interface TargetObservation extends RoleObservation {
 
 export interface Targets {
   observe(ctx: Ctx, pool: string, volumeId: string): Promise<TargetObservation>;
-  /** Makes the sparse backing file if there is none. @throws `no_space`, `not_found` for the pool. */
+  /** Makes the sparse backing file if there is none. @throws `no_space`, `unavailable` for the pool. */
   createBacking(spec: Pick<TargetSpec, 'pool' | 'volumeId' | 'sizeBytes'>): Promise<void>;
-  /** @throws `not_found` for a pool that is missing, `no_space` for one that is full. */
+  /** @throws `unavailable` for a pool that is missing, `no_space` for one that is full. */
   checkPool(pool: string): Promise<void>;
   /**
-   * @throws `not_found` for a pool that is missing, `unavailable` for one without a single volume: what is recorded
+   * @throws `unavailable` for a pool that is missing, and for one without a single volume: what is recorded
    * in it is then on a disk that is not mounted, as far as anybody can tell.
    */
   checkPoolHolds(pool: string): Promise<void>;
-  /** @throws `not_found` or `conflict` when the file of a volume that was made is not what its record says. */
+  /** @throws `unavailable` or `conflict` when the file of a volume that was made is not what its record says. */
   checkBacking(spec: Pick<TargetSpec, 'pool' | 'volumeId' | 'sizeBytes'>): Promise<void>;
   /** Serves at exactly this spec, admission included. @throws `conflict` when the port is taken. */
   ensure(ctx: Ctx, spec: TargetSpec): Promise<void>;
@@ -58,7 +58,7 @@ export interface Targets {
   matches(spec: TargetSpec, observed: TargetObservation): boolean;
   remove(ctx: Ctx, volumeId: string): Promise<void>;
   /**
-   * Idempotent. @throws `not_found` when the pool is missing and the volume was made once: its data would stay
+   * Idempotent. @throws `unavailable` when the pool is missing and the volume was made once: its data would stay
    * behind on a disk that is not mounted now, and nobody would know whose it is.
    */
   deleteBacking(pool: string, volumeId: string, wasMade: boolean): Promise<void>;
@@ -95,7 +95,7 @@ export function createTargets(options: TargetOptions): Targets {
       const what =
         found === null ? 'is missing' : `has ${String(found)} bytes instead of ${String(sizeBytes)}`;
       throw new AppError(
-        found === null ? 'not_found' : 'conflict',
+        found === null ? 'unavailable' : 'conflict',
         `the volume's data ${file} ${what}: restore it. Its target serves what it has open for as long as it runs`,
       );
     },

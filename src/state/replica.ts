@@ -218,9 +218,10 @@ class WatchedReplica implements Replica {
     clearTimeout(this.#timer);
     this.#timer = undefined;
     this.#nextSave ??= this.#saving = this.#saving
-      .then(() => {
+      .then(async () => {
         this.#nextSave = null;
-        return writeFileAtomic(this.#options.file, this.#render());
+        await mkdir(path.dirname(this.#options.file), { recursive: true, mode: 0o700 });
+        await writeFileAtomic(this.#options.file, this.#render());
       })
       .catch((err: unknown) => {
         this.#options.log.warn({ err, file: this.#options.file }, 'the cache of records was not saved');
