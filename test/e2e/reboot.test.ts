@@ -27,10 +27,11 @@ afterAll(async () => {
 
 async function startService(): Promise<void> {
   await createVolume(host, 'db');
-  // On SIGTERM it takes its time and writes once more, as databases do.
+  // On SIGTERM it takes its time and writes once more, as databases do. The first process of a container does not
+  // even get a signal that it has not asked for, so it asks before it says that it has started.
   const script = `
-    echo start >>/data/log; sync
     trap "sleep 2; echo last >>/data/log; sync; exit 0" TERM
+    echo start >>/data/log; sync
     while :; do sleep 1 & wait $!; done`;
   const where = ['--restart', 'always', '--network', 'none', '-v', 'db:/data', '--stop-timeout', '30'];
   await host.ok('run', '-d', '--name', 'service', ...where, 'lab', 'sh', '-c', script);
