@@ -12,11 +12,10 @@ export interface Backing {
 
 export async function createBacking(paths: HostPaths, { pool, volumeId, sizeBytes }: Backing): Promise<void> {
   await checkPool(paths, pool);
-  await mkdir(paths.view(paths.backing(pool, volumeId)), { recursive: true, mode: 0o700 }).catch(
-    (reason: unknown) => {
-      throw poolError(reason, pool);
-    },
-  );
+  // Not with its parents: the pool is never made here, and Node calls a read-only one missing then.
+  await mkdir(paths.view(paths.backing(pool, volumeId)), { mode: 0o700 }).catch((reason: unknown) => {
+    if ((reason as NodeJS.ErrnoException).code !== 'EEXIST') throw poolError(reason, pool);
+  });
   const handle = await open(paths.view(paths.backingFile(pool, volumeId)), 'a', 0o600).catch(
     (reason: unknown) => {
       throw poolError(reason, pool);
