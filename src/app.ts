@@ -7,7 +7,7 @@
  * 3. Everything that needs Docker or etcd, in the background, tried for ever: the image, the etcd of our own, the
  *    watch of the records, the records of this node, the journal of events, the timer.
  */
-import { mkdir, readFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createAdminServer, type AdminServer } from './admin/server.js';
 import { startBackground, type Background } from './background.js';
@@ -218,5 +218,9 @@ async function buildVolumes(ctx: Ctx, config: Config, parts: VolumeParts): Promi
 async function makeDirectories(paths: HostPaths): Promise<void> {
   for (const directory of [paths.pool('default'), paths.containers, paths.etcdData, paths.cache, paths.run]) {
     await mkdir(paths.view(directory), { recursive: true, mode: 0o700 });
+  }
+  // Somebody may have made them before, to mount a pool's disk below.
+  for (const directory of [paths.state, paths.containers, paths.etcdData, paths.cache, paths.run]) {
+    await chmod(paths.view(directory), 0o700);
   }
 }

@@ -22,6 +22,8 @@ function readConfig() {
   }
 }
 
+// What is made without a mode of its own is for root alone, from its first moment.
+process.umask(0o077);
 const config = readConfig();
 const log = createLog(config.logLevel);
 const service = new StartingService();

@@ -1,4 +1,5 @@
 /** The file that holds a volume's blocks, in its pool. */
+import { constants } from 'node:fs';
 import { lstat, mkdir, open, rm } from 'node:fs/promises';
 import { AppError } from '../errors.js';
 import type { HostPaths } from './host-paths.js';
@@ -10,17 +11,28 @@ export interface Backing {
   readonly sizeBytes: number;
 }
 
+/** Never through a link: what is made for a volume lies in its pool. */
+const MAKE_OR_GROW = constants.O_WRONLY | constants.O_CREAT | constants.O_APPEND | constants.O_NOFOLLOW;
+
+async function refuseLink(directory: string, shown: string): Promise<void> {
+  if ((await lstat(directory)).isDirectory()) return;
+  throw new AppError(
+    'conflict',
+    `${shown} is a symbolic link: the data of a volume lies in its pool; remove it`,
+  );
+}
+
 export async function createBacking(paths: HostPaths, { pool, volumeId, sizeBytes }: Backing): Promise<void> {
   await checkPool(paths, pool);
   // Not with its parents: the pool is never made here, and Node calls a read-only one missing then.
   await mkdir(paths.view(paths.backing(pool, volumeId)), { mode: 0o700 }).catch((reason: unknown) => {
     if ((reason as NodeJS.ErrnoException).code !== 'EEXIST') throw poolError(reason, pool);
   });
-  const handle = await open(paths.view(paths.backingFile(pool, volumeId)), 'a', 0o600).catch(
-    (reason: unknown) => {
-      throw poolError(reason, pool);
-    },
-  );
+  await refuseLink(paths.view(paths.backing(pool, volumeId)), paths.backing(pool, volumeId));
+  const file = paths.view(paths.backingFile(pool, volumeId));
+  const handle = await open(file, MAKE_OR_GROW, 0o600).catch((reason: unknown) => {
+    throw poolError(reason, pool);
+  });
   try {
     await handle.truncate(sizeBytes);
     await handle.sync();

@@ -4,7 +4,8 @@
  * What a container gets is the `data` directory inside the file system: ext4's lost+found at the root would
  * break copy-up and databases that want an empty directory.
  */
-import { chmod, chown, mkdir, open, readFile, rename, rmdir, stat } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { lstat, mkdir, open, readFile, rename, rmdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { Ctx } from '../context.js';
 import { AppError } from '../errors.js';
@@ -90,7 +91,7 @@ export function createFileSystems(): FileSystems {
     async observe(mountpoint) {
       const entry = await entryOf(mountpoint);
       if (!entry) return null;
-      const prepared = await isThere(path.join(mountpoint, DATA_DIRECTORY));
+      const prepared = await isPrepared(path.join(mountpoint, DATA_DIRECTORY));
       return { device: entry.source, readOnly: isReadOnly(entry), prepared };
     },
   };
@@ -101,16 +102,27 @@ async function mount(ctx: Ctx, { device, mountpoint, type, options, owner }: Mou
   const withOptions = options.length > 0 ? ['-o', options.join(',')] : [];
   await mustRun(ctx, 'mount', ['-t', type, ...withOptions, device, mountpoint]);
   const data = path.join(mountpoint, DATA_DIRECTORY);
-  if (!(await isDirectory(data))) await makeData(data, owner);
+  if (!(await hasData(data))) await makeData(data, owner);
   return data;
 }
 
 /** The owner goes on under another name first: a crash in between never leaves a `data` with the wrong one. */
 async function makeData(data: string, owner: RootOwner): Promise<void> {
   const fresh = `${data}.new`;
-  await mkdir(fresh, { recursive: true });
-  await chown(fresh, owner.uid, owner.gid);
-  await chmod(fresh, owner.mode);
+  await mkdir(fresh, { mode: 0o700 }).catch((reason: unknown) => {
+    if ((reason as NodeJS.ErrnoException).code !== 'EEXIST') throw reason;
+  });
+  const handle = await open(fresh, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW).catch(
+    (reason: unknown) => {
+      throw hostile(fresh, reason);
+    },
+  );
+  try {
+    await handle.chown(owner.uid, owner.gid);
+    await handle.chmod(owner.mode);
+  } finally {
+    await handle.close();
+  }
   await rename(fresh, data);
 }
 
@@ -124,17 +136,30 @@ export function isReadOnly({ superOptions }: MountEntry): boolean {
   return superOptions.includes('ro') || superOptions.includes('emergency_ro');
 }
 
-async function isDirectory(file: string): Promise<boolean> {
-  return stat(file).then(
-    (found) => found.isDirectory(),
-    () => false,
+/** A disk image may be anybody's: a link in the place of `data` would hand a directory of the host out. */
+async function hasData(data: string): Promise<boolean> {
+  const found = await lstat(data).catch((reason: unknown) => {
+    if ((reason as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw AppError.from(reason, 'unavailable', `cannot look at ${data}`);
+  });
+  if (found === null) return false;
+  if (found.isDirectory()) return true;
+  throw hostile(data);
+}
+
+function hostile(file: string, cause?: unknown): AppError {
+  return new AppError(
+    'conflict',
+    `${path.basename(file)} at the root of the volume's file system is not a directory, and nothing of ours made it ` +
+      'so: the file system is not handed out. Look at it by hand, with the volume used by no container',
+    { cause },
   );
 }
 
 /** Also when it cannot be told, as on a dead device: what is mounted is not taken for unprepared by mistake. */
-async function isThere(file: string): Promise<boolean> {
-  return stat(file).then(
-    () => true,
+async function isPrepared(data: string): Promise<boolean> {
+  return lstat(data).then(
+    (found) => found.isDirectory(),
     (reason: unknown) => (reason as NodeJS.ErrnoException).code !== 'ENOENT',
   );
 }

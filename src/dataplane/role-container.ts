@@ -17,6 +17,7 @@ import type { Ctx } from '../context.js';
 import type { ContainerSpec, Engine, Ensured } from '../docker/engine.js';
 import { AppError } from '../errors.js';
 import { writeFileAtomic } from '../lib/atomic-file.js';
+import { quote } from '../lib/quote.js';
 import { sleep } from '../lib/sleep.js';
 import type { HostPaths } from './host-paths.js';
 import { askRole, type RoleStatus } from './role-client.js';
@@ -129,16 +130,22 @@ async function observe(ctx: Ctx, directory: string, socketPath: string): Promise
 async function writeSpec(directory: string, spec: RoleSpec, generation: string): Promise<boolean> {
   const before = (await readSettings(path.join(directory, 'spec')))?.get('generation') ?? null;
   if (before === generation) return true;
+  const text = specText(spec, generation);
   await mkdir(directory, { recursive: true, mode: 0o700 });
   for (const [file, content] of Object.entries(spec.secrets)) {
     await writeFileAtomic(path.join(directory, file), content);
   }
-  const text = [['generation', generation] as const, ...spec.lines].map(
-    ([key, value]) => `${key} ${value}\n`,
-  );
-  await writeFileAtomic(path.join(directory, 'spec'), text.join(''));
+  await writeFileAtomic(path.join(directory, 'spec'), text);
   await removeOthers(directory, new Set(['spec', 'ctl', 'device', ...Object.keys(spec.secrets)]));
   return before !== null;
+}
+
+/** A value with a line break in it would be a line of its own to the role, which is root. */
+export function specText(spec: RoleSpec, generation: string): string {
+  const lines = [['generation', generation] as const, ...spec.lines];
+  const wrong = lines.find(([key, value]) => !/^[a-z]+$/.test(key) || /\p{Cc}/u.test(value));
+  if (wrong) throw new AppError('internal', `the value of ${quote(wrong[0])} cannot stand in a role's spec`);
+  return lines.map(([key, value]) => `${key} ${value}\n`).join('');
 }
 
 /** While the engine starts it does not answer, but it starts this container by itself: then its socket opens. */

@@ -1,5 +1,5 @@
 import { createServer, type RequestListener } from 'node:http';
-import { chmod, lstat, unlink } from 'node:fs/promises';
+import { lstat, unlink } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { AppError } from '../errors.js';
 
@@ -63,12 +63,14 @@ export function createUnixServer(handler: RequestListener): UnixServer {
   async function bind(socketPath: string): Promise<void> {
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
+      // The socket is made within this call: nobody meets it with other permissions.
+      const before = process.umask(0o177);
       server.listen(socketPath, () => {
         server.off('error', reject);
         resolve();
       });
+      process.umask(before);
     });
-    await chmod(socketPath, 0o600);
   }
 
   return {

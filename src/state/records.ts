@@ -5,26 +5,39 @@
  * write from another's.
  */
 import { randomUUID } from 'node:crypto';
+import { isIP } from 'node:net';
 import { z } from 'zod';
+import { poolPattern } from '../config.js';
 import { AppError } from '../errors.js';
 
 export const fileSystems = ['ext4', 'xfs', 'btrfs'] as const;
 export type FileSystem = (typeof fileSystems)[number];
 
+/**
+ * Records come from shared state, and end in paths, in the specs of roles and in the arguments of root's programs:
+ * these patterns are what keeps a damaged or hostile one from leaving its place there.
+ */
+const id = z.string().regex(/^[a-z0-9][a-z0-9-]{0,40}$/);
+const pool = z.string().regex(poolPattern);
+const iqn = z.string().regex(/^iqn\.[a-z0-9.:-]{1,200}$/);
+const account = z.string().regex(/^[A-Za-z0-9_-]{1,128}$/);
+const mkfsArgument = z.string().regex(/^[A-Za-z0-9^_.,=-]{1,400}$/);
+const mountOption = z.string().regex(/^[a-z0-9_=:-]{1,80}$/);
+
 const volume = z.looseObject({
   schema: z.literal(1),
-  name: z.string(),
+  name: z.string().regex(/^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$/),
   /** Short, lower case, unique: what containers, files and IQNs are named after. */
-  id: z.string(),
+  id,
   sizeBytes: z.int().positive(),
   fs: z.enum(fileSystems),
-  mkfsOptions: z.array(z.string()),
-  mountOptions: z.array(z.string()),
+  mkfsOptions: z.array(mkfsArgument),
+  mountOptions: z.array(mountOption),
   uid: z.int().nonnegative(),
   gid: z.int().nonnegative(),
   /** Permission bits of the volume's root, e.g. 0o755. */
-  mode: z.int().nonnegative(),
-  pool: z.string(),
+  mode: z.int().nonnegative().max(0o7777),
+  pool,
   /** creating: target not up yet. ready. removing: no way back. */
   status: z.enum(['creating', 'ready', 'removing']),
   /** Of one that is being removed: it was never ready, so no data of it can be on a disk that is away now. */
@@ -41,25 +54,25 @@ export type VolumeRecord = z.infer<typeof volume>;
 const target = z.looseObject({
   schema: z.literal(1),
   volume: z.string(),
-  volumeId: z.string(),
+  volumeId: id,
   copy: z.int().nonnegative(),
   node: z.string(),
-  iqn: z.string(),
-  address: z.string(),
-  port: z.int(),
-  pool: z.string(),
+  iqn,
+  address: z.string().refine((value) => isIP(value) !== 0, 'not an IP address'),
+  port: z.int().min(1).max(65_535),
+  pool,
 });
 export type TargetRecord = z.infer<typeof target>;
 
 const attachment = z.looseObject({
   schema: z.literal(1),
   volume: z.string(),
-  volumeId: z.string(),
+  volumeId: id,
   node: z.string(),
-  epoch: z.int(),
-  initiatorIqn: z.string(),
-  chapUser: z.string(),
-  chapSecret: z.string(),
+  epoch: z.int().nonnegative(),
+  initiatorIqn: iqn,
+  chapUser: account,
+  chapSecret: account,
   /** RFC 3339. */
   attachedAt: z.string(),
 });

@@ -3,6 +3,7 @@ import { hasCode } from '../errors.js';
 import type { VolumeService } from '../volumes/volume-service.js';
 import {
   parseBody,
+  readKnownName,
   readMountId,
   readName,
   readOptions,
@@ -58,19 +59,19 @@ function createVolumeEndpoints(service: VolumeService): Readonly<Record<string, 
     },
     '/VolumeDriver.Remove': {
       timeoutMs: quickMs,
-      answer: (ctx, body) => tolerateAbsence(service.remove(ctx, readName(parseBody(body)))),
+      answer: (ctx, body) => tolerateAbsence(service.remove(ctx, readKnownName(parseBody(body)))),
     },
     '/VolumeDriver.Path': {
       timeoutMs: quickMs,
       async answer(ctx, body) {
-        const volume = await service.get(ctx, readName(parseBody(body)));
+        const volume = await service.get(ctx, readKnownName(parseBody(body)));
         return { Mountpoint: volume.mountpoint, Err: '' };
       },
     },
     '/VolumeDriver.Get': {
       timeoutMs: quickMs,
       async answer(ctx, body) {
-        return { Volume: toInspected(await service.get(ctx, readName(parseBody(body)))), Err: '' };
+        return { Volume: toInspected(await service.get(ctx, readKnownName(parseBody(body)))), Err: '' };
       },
     },
   };
@@ -82,14 +83,17 @@ function createMountEndpoints(service: VolumeService): Readonly<Record<string, E
       timeoutMs: slowMs,
       async answer(ctx, body) {
         const request = parseBody(body);
-        return { Mountpoint: await service.mount(ctx, readName(request), readMountId(request)), Err: '' };
+        return {
+          Mountpoint: await service.mount(ctx, readKnownName(request), readMountId(request)),
+          Err: '',
+        };
       },
     },
     '/VolumeDriver.Unmount': {
       timeoutMs: quickMs,
       answer(ctx, body) {
         const request = parseBody(body);
-        return tolerateAbsence(service.unmount(ctx, readName(request), readMountId(request)));
+        return tolerateAbsence(service.unmount(ctx, readKnownName(request), readMountId(request)));
       },
     },
   };

@@ -5,6 +5,7 @@
 import { z } from 'zod';
 import { AppError } from '../errors.js';
 import { quote } from '../lib/quote.js';
+import { parseVolumeName } from '../volumes/volume-name.js';
 import type { VolumeView } from '../volumes/volume-service.js';
 
 export interface VolumeMessage {
@@ -58,8 +59,24 @@ export function readName(body: Readonly<Record<string, unknown>>): string {
   return readString(body, 'Name');
 }
 
+/** The name of a volume that should be there. @throws AppError `not_found` for one that no volume can have. */
+export function readKnownName(body: Readonly<Record<string, unknown>>): string {
+  const name = readName(body);
+  try {
+    return parseVolumeName(name);
+  } catch (cause) {
+    throw new AppError('not_found', `volume ${quote(name)} does not exist`, { cause });
+  }
+}
+
+/** The engine's are 64 hexadecimal digits. They are kept in a file and logged. */
+const maxMountIdLength = 255;
+
 export function readMountId(body: Readonly<Record<string, unknown>>): string {
-  return readString(body, 'ID');
+  const id = readString(body, 'ID');
+  if (id.length <= maxMountIdLength && !/\p{Cc}/u.test(id)) return id;
+  const text = `the ID ${quote(id)} is not allowed: use up to ${String(maxMountIdLength)} characters, none of them control`;
+  throw new AppError('invalid_argument', text);
 }
 
 /** The driver options; null when the user gave none. */
