@@ -95,11 +95,11 @@ sub attach_loop {
     my $status = $?;
     chomp $device;
     die "cannot attach a loop device: $device\n" if $status != 0;
+    my ($name) = $device =~ m{\A/dev/(loop\d+)\z} or die "losetup answered $device\n";
     $self->{device} = $device;
     open my $note, '>', $DEVICE_FILE or die "cannot write $DEVICE_FILE: $!\n";
     print {$note} "$device ", backing_device($device), "\n";
     close $note;
-    my ($name) = $device =~ m{\A/dev/(loop\d+)\z} or die "losetup answered $device\n";
     $self->{sys} = "/sys/block/$name";
     return;
 }

@@ -27,8 +27,22 @@ my $TICK_SECONDS = 0.1;
 my $MAX_COMMAND_BYTES = 64;
 my $TICKS_PER_SECOND = POSIX::sysconf(POSIX::_SC_CLK_TCK());
 
+# What a value may be. They end in the arguments of root's programs and in tgtd's and QEMU's lists, where a comma or
+# a blank begins the next item. A key that is not here is of a newer plugin, and is not used.
+my $NAME = qr/iqn\.[a-z0-9.:-]+/;
+my $ACCOUNT = qr/[A-Za-z0-9_-]+/;
+my $SECRET_FILE = qr/[a-z0-9][a-z0-9-]*/;
+my %ALLOWED = (
+    generation => qr/[0-9a-f]*/, volume => qr/[a-z0-9][a-z0-9-]*/, iqn => $NAME, initiator => $NAME,
+    address => qr/[0-9a-fA-F.:]+/, portal => qr/[0-9a-fA-F.:\[\]]+/, port => qr/\d+/, size => qr/\d+/,
+    drain => qr/\d+(?:\.\d+)?/, file => qr/[a-z][a-z0-9]*\.img/, user => $ACCOUNT, secret => $SECRET_FILE,
+    admit => qr/$NAME $ACCOUNT $SECRET_FILE/, formed => qr/yes|no/, after => qr/\d+-\d+/, arg => qr/--[a-z-]+=\S+/,
+);
+
 # Seconds by a clock that nobody sets, in steps of 10 ms; perl-base has no Time::HiRes.
 sub now { return (POSIX::times())[0] / $TICKS_PER_SECOND }
+
+sub set_spec_dir { ($SPEC_DIR) = @_; return }    # for tests
 
 sub nap { my ($seconds) = @_; select undef, undef, undef, $seconds; return }
 
@@ -60,6 +74,7 @@ sub read_spec {
         next if $line eq '';
         my ($key, $value) = split / /, $line, 2;
         die "spec line without a value: $key\n" if !defined $value;
+        die "bad value in the spec: $key\n" if $ALLOWED{$key} && $value !~ /\A$ALLOWED{$key}\z/;
         if (ref $spec{$key}) { push @{ $spec{$key} }, $value }
         else { $spec{$key} = $value }
     }
@@ -76,6 +91,7 @@ sub read_secret {
     close $file;
     chomp $secret if defined $secret;
     die "the secret $name is empty\n" if !defined $secret || $secret eq '';
+    die "bad secret in $name\n" if $secret !~ /\A$ACCOUNT\z/;
     return $secret;
 }
 

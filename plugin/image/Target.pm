@@ -10,7 +10,11 @@ package Target;
 # - The portal opens last, so nobody logs in to a half-made target; until then tgtd listens on a port of the
 #   kernel's choice on loopback (tgtd would open 3260 on every address if it had no portal at all).
 # - Only the admitted initiator name with the admitted account gets in. A change of admission binds the new
-#   account before it takes away the old one and then cuts every session that is not the admitted one's.
+#   account before it takes away the old one and then cuts every session that is not the admitted one's. A name is
+#   bound only while an account is: without any, tgtd asks for no secret.
+# - No login outlives the admission that it began under. tgtd looks at name and secret at the beginning, and lists
+#   no login that is not finished: one that was held back there could be finished by a host that was fenced off.
+#   So a tgtd that still has connections after a change is replaced.
 # - Asked to stop, it serves on until no initiator is logged in, so that a container can flush its last write
 #   while the engine shuts down.
 use strict;
@@ -25,6 +29,8 @@ my $BACKING_DIR = '/pool';
 my $SPACE_LIBRARY = '/usr/local/lib/openebs/libopenebs-space.so';    # built from space.c
 my $START_SECONDS = 10;
 my $RETRY_SECONDS = 1;
+my $CUT_SECONDS = 0.2;
+my %CONNECTED = map { $_ => 1 } qw(01 08);    # in /proc/net/tcp: established, and closed by the other side only
 
 sub apply_spec {
     my ($self) = @_;
@@ -35,11 +41,17 @@ sub apply_spec {
         return;
     }
     $self->open_portal if ($self->{portal} // '') ne portal_of($spec);
-    if (!eval { $self->admit; 1 }) {
+    my $alone;
+    if (!eval { $alone = $self->admit; 1 }) {
         # Nobody knows who is admitted now: a new tgtd admits whom the spec says.
         my $reason = $@;
         $self->stop_tgtd;
         die $reason;
+    }
+    if (!$alone) {
+        $self->say_log('connections are left from before the change of admission: starting tgtd anew');
+        $self->stop_tgtd;
+        $self->start;
     }
     $self->set_state('ready') if !$self->{terminating};
     return;
@@ -69,6 +81,7 @@ sub start {
     }
     $self->{admitted} = undef;
     $self->{portal} = undef;
+    $self->{ports} = {};
     my $done = eval {
         my $tgt = $self->{tgt};
         $tgt->call('new', 'target', text => "targetname=$spec->{iqn}");
@@ -99,6 +112,7 @@ sub open_portal {
     my $spec = $self->{spec};
     my @old = $self->{tgt}->portals;
     my $wanted = portal_of($spec);
+    $self->{ports}{ $spec->{port} } = 1;
     grep { $_ eq $wanted } @old
         or eval { $self->{tgt}->call('new', 'portal', text => "portal=$wanted"); 1 }
         or die "port taken: cannot listen on $wanted\n";
@@ -109,13 +123,17 @@ sub open_portal {
     return;
 }
 
-# "admit <initiator IQN> <account> <secret file>", or no such line: nobody gets in.
+# "admit <initiator IQN> <account> <secret file>", or no such line: nobody gets in. Answers false when somebody is
+# still connected who came before the change.
 sub admit {
     my ($self) = @_;
     my $tgt = $self->{tgt};
     my $wanted = $self->{spec}{admit};
     my $old = $self->{admitted};
     my ($iqn, $user, $secret_file) = defined $wanted ? split / /, $wanted : ();
+    if ($old && (!defined $iqn || $old->{iqn} ne $iqn)) {
+        $tgt->call('unbind', 'target', text => "initiator-name=$old->{iqn}");
+    }
     if (defined $user && (!$old || $old->{user} ne $user)) {
         my $secret = $self->read_secret($secret_file);
         $tgt->call('new', 'account', text => "user=$user,password=$secret");
@@ -125,18 +143,36 @@ sub admit {
         $tgt->call('unbind', 'account', text => "user=$old->{user}");
         $tgt->call('delete', 'account', text => "user=$old->{user}");
     }
-    if ($old && (!defined $iqn || $old->{iqn} ne $iqn)) {
-        $tgt->call('unbind', 'target', text => "initiator-name=$old->{iqn}");
-    }
     if (defined $iqn && (!$old || $old->{iqn} ne $iqn)) {
         $tgt->call('bind', 'target', text => "initiator-name=$iqn");
     }
     $self->{admitted} = defined $iqn ? { iqn => $iqn, user => $user } : undef;
-    return if !$old || (defined $user && $old->{user} eq $user && $old->{iqn} eq $iqn);
+    return 1 if !$old || (defined $user && $old->{user} eq $user && $old->{iqn} eq $iqn);
     for my $connection ($tgt->connections) {
         $tgt->call('delete', 'connection', sid => $connection->{sid}, cid => $connection->{cid});
     }
-    return;
+    my $deadline = now() + $CUT_SECONDS;
+    while (grep { connected($_) } keys %{ $self->{ports} }) {
+        return 0 if now() > $deadline;
+        nap(0.005);
+    }
+    return 1;
+}
+
+# Whether anybody is connected to this port of the host.
+sub connected {
+    my ($port) = @_;
+    my $found = 0;
+    for my $table ('/proc/net/tcp', '/proc/net/tcp6') {
+        open my $file, '<', $table or next;
+        while (my $line = <$file>) {
+            my (undef, $local, undef, $state) = split ' ', $line;
+            next if !$CONNECTED{ $state // '' };
+            $found = 1 if hex((split /:/, $local)[-1]) == $port;
+        }
+        close $file;
+    }
+    return $found;
 }
 
 sub tgtd_ended {

@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -34,6 +34,74 @@ describe('the roles', () => {
       encoding: 'utf8',
     });
     expect(stdout).toBe(portal);
+  });
+
+  it.each([
+    ['a comma in the portal', 'portal 127.0.0.1:13260,user=x'],
+    ['a comma in the IQN', 'iqn iqn.2016-09.com.openebs:v1,lun=0'],
+    ['a comma in the account', 'user u,password=x'],
+    ['a second item in the file', 'file disk.img,bstype=sg'],
+    ['a path for a file', 'file ../../etc/shadow'],
+    ['a path for a secret', 'secret ../etc/shadow'],
+    ['a blank in the name that is admitted', 'admit iqn.a b c d'],
+    ['a comma in the account that is admitted', 'admit iqn.a user,password=x secret-1'],
+    ['a port that is none', 'port 80;reboot'],
+    ['an argument that is no option', 'arg /bin/sh'],
+    ['a NUL', 'volume v1\0'],
+    ['a carriage return', 'initiator iqn.a\r'],
+  ])('refuse a spec with %s', (_what, line) => {
+    const directory = mkdtempSync(join(tmpdir(), 'spec-'));
+    writeFileSync(join(directory, 'spec'), `generation 0a\n${line}\nfuture anything at all\n`);
+    const program = `Role::set_spec_dir('${directory}'); print ref Role->new->read_spec('arg');`;
+    const { stdout, stderr } = spawnSync('perl', ['-Iplugin/image', '-MRole', '-e', program], {
+      encoding: 'utf8',
+    });
+    rmSync(directory, { recursive: true });
+    expect(stdout).toBe('');
+    expect(stderr).toBe(`bad value in the spec: ${line.split(' ')[0] ?? ''}\n`);
+  });
+
+  it('take what the plugin writes, and skip what a newer one may', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'spec-'));
+    const lines = [
+      ...['generation 0123456789abcdef', 'volume v1', 'iqn iqn.2016-09.com.openebs:v1', 'address fd00::1'],
+      ...['port 13260', 'size 1073741824', 'file disk.img', 'drain 1.5', 'portal [fd00::1]:13260'],
+      ...['admit iqn.2016-09.com.openebs:node-0a v1-3 secret-3', 'initiator iqn.a:b', 'user v1-3'],
+      ...['secret secret', 'formed yes', 'after 13260-14259', 'arg --data-dir=/data', 'future a,b c'],
+    ];
+    writeFileSync(join(directory, 'spec'), `${lines.join('\n')}\n`);
+    const program = `Role::set_spec_dir('${directory}'); print scalar keys %{ Role->new->read_spec('arg') };`;
+    const { stdout, stderr } = spawnSync('perl', ['-Iplugin/image', '-MRole', '-e', program], {
+      encoding: 'utf8',
+    });
+    rmSync(directory, { recursive: true });
+    expect([stdout, stderr]).toEqual([String(lines.length), '']);
+  });
+
+  it('know who is connected to a port, finished login or not', async () => {
+    const server = net.createServer({ allowHalfOpen: true }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as net.AddressInfo;
+    const connected = () =>
+      spawnSync(
+        'perl',
+        ['-Iplugin/image', '-MRole', '-MTarget', '-e', `print Target::connected(${String(port)})`],
+        {
+          encoding: 'utf8',
+        },
+      ).stdout;
+    expect(connected()).toBe('0');
+    const client = net.connect(port, '127.0.0.1');
+    const [peer] = (await once(server, 'connection')) as [net.Socket];
+    expect(connected()).toBe('1');
+    client.end();
+    await once(peer.resume(), 'end');
+    expect(connected()).toBe('1');
+    peer.destroy();
+    client.destroy();
+    await once(client, 'close');
+    expect(connected()).toBe('0');
+    server.close();
   });
 
   it('never hand a secret to a program: only the names of files that hold one', () => {
@@ -196,6 +264,7 @@ describe("tgtd's management socket", () => {
       $target->{tgt} = bless { portals => ['127.0.0.1:13260'] }, 'Fake';
       $target->{tgtd} = fork || exec 'sleep', '60';
       $target->{portal} = '127.0.0.1:13260';
+      $target->{ports} = { 13_260 => 1 };
       { no warnings; *Target::read_spec = sub { return {%spec} }; *Target::read_secret = sub { return 'secret' };
         *Role::say_log = sub { }; *Target::start = sub { die "started\n" }; }
       for my $attempt (1, 2) {
@@ -224,6 +293,61 @@ describe("tgtd's management socket", () => {
     expect(stderr).toBe('');
     expect(stdout.split('\n')[0]).toBe('error no down 127.0.0.1:13260');
     expect(stdout.split('\n')[1]).toContain('error started down');
+  });
+
+  /** What a tgtd is told when the admission changes from one spec line to another. */
+  const changeAdmission = async (from: string, to: string): Promise<string[]> => {
+    const { stdout, stderr } = await perl(`
+      require Role; require Target;
+      package Fake;
+      sub connections { return ({ sid => 5, cid => 1, initiator => 'iqn.a' }) }
+      sub call { my ($self, $op, $mode, %with) = @_; push @asked, "$op $mode " . ($with{text} // $with{sid}) }
+      package main;
+      my $target = Target->new;
+      $target->{tgt} = bless {}, 'Fake';
+      { no warnings; *Target::read_secret = sub { return 'secret' }; *Target::connected = sub { return $held } }
+      $target->{spec} = {${from}};
+      $target->admit;
+      @Fake::asked = ();
+      $target->{ports} = { 13_260 => 1 };
+      $target->{spec} = {${to}};
+      our $held = 0;
+      push @Fake::asked, $target->admit ? 'alone' : 'others';
+      $held = 1;
+      print join "\n", @Fake::asked;
+    `);
+    expect(stderr).toBe('');
+    return stdout.split('\n');
+  };
+
+  it('is never left with a name that is admitted and no account: it would ask for no secret then', async () => {
+    const to = (admit: string) => changeAdmission("admit => 'iqn.a u-1 s-1'", admit);
+    expect(await to('')).toEqual([
+      'unbind target initiator-name=iqn.a',
+      'unbind account user=u-1',
+      'delete account user=u-1',
+      'delete connection 5',
+      'alone',
+    ]);
+    expect(await to("admit => 'iqn.b u-2 s-2'")).toEqual([
+      'unbind target initiator-name=iqn.a',
+      'new account user=u-2,password=secret',
+      'bind account user=u-2',
+      'unbind account user=u-1',
+      'delete account user=u-1',
+      'bind target initiator-name=iqn.b',
+      'delete connection 5',
+      'alone',
+    ]);
+    expect(await to("admit => 'iqn.a u-2 s-2'")).toEqual([
+      'new account user=u-2,password=secret',
+      'bind account user=u-2',
+      'unbind account user=u-1',
+      'delete account user=u-1',
+      'delete connection 5',
+      'alone',
+    ]);
+    expect(await to("admit => 'iqn.a u-1 s-1'")).toEqual(['alone']);
   });
 
   it('that closes without an answer is an error', async () => {
