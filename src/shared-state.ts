@@ -74,16 +74,6 @@ async function connectOwn(ctx: Ctx, config: Config, parts: SharedStateParts): Pr
   return {
     state,
     ensureEtcd: (background) =>
-      ensureOwnEtcd(
-        background,
-        { ...parts, port, targetPorts: config.targetPorts },
-        {
-          ca: certificates.caPath,
-          serverCertificate: certificates.server.certificatePath,
-          serverKey: certificates.server.keyPath,
-          peerCertificate: certificates.peer.certificatePath,
-          peerKey: certificates.peer.keyPath,
-        },
-      ),
+      ensureOwnEtcd(background, { ...parts, port, targetPorts: config.targetPorts }, certificates),
   };
 }

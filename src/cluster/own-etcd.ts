@@ -30,31 +30,30 @@ export interface OwnEtcdOptions {
   readonly targetPorts: { readonly first: number; readonly last: number };
 }
 
-/** File names below the certificates' directory, which the container sees as /certificates. */
-export interface EtcdCertificateFiles {
-  readonly ca: string;
-  readonly serverCertificate: string;
-  readonly serverKey: string;
-  readonly peerCertificate: string;
-  readonly peerKey: string;
+/** What it needs of the certificates, and no more: the authority's key and our own as a client stay outside. */
+export interface EtcdCertificates {
+  readonly ca: Buffer;
+  readonly server: { readonly certificate: Buffer; readonly key: Buffer };
+  readonly peer: { readonly certificate: Buffer; readonly key: Buffer };
 }
 
 export const ETCD_CONTAINER = 'openebs-etcd';
 /** It goes after the targets, but it does not hold up the host's shutdown for long. */
 const DRAIN_SECONDS = 15;
+const CONFIGURATION = 'etcd.json';
 const QUOTA_BYTES = 2 * 2 ** 30;
 
 /** Makes it run and resolves when it serves. Idempotent. */
 export async function ensureOwnEtcd(
   ctx: Ctx,
   options: OwnEtcdOptions,
-  files: EtcdCertificateFiles,
+  certificates: EtcdCertificates,
 ): Promise<void> {
   const { paths, roles } = options;
   const file = paths.view(path.join(paths.state, 'etcd-incarnation.json'));
   await mkdir(paths.view(paths.etcdData), { recursive: true, mode: 0o700 });
   const incarnation = (await readIncarnation(file)) ?? (await begin(file, paths));
-  const wanted = container(options, files, incarnation);
+  const wanted = container(options, certificates, incarnation);
   const { status } = await roles.observe(ctx, ETCD_CONTAINER);
   // Volumes work on without etcd for the second that this takes; what it has acknowledged is on disk.
   const older = status?.state === 'ready' && status.image !== options.image;
@@ -62,7 +61,7 @@ export async function ensureOwnEtcd(
   if (incarnation.formed) return;
   const formed = { ...incarnation, formed: true };
   await writeFileAtomic(file, JSON.stringify(formed));
-  await roles.ensure(ctx, container(options, files, formed));
+  await roles.ensure(ctx, container(options, certificates, formed));
 }
 
 async function begin(file: string, paths: HostPaths): Promise<Incarnation> {
@@ -93,7 +92,7 @@ async function readIncarnation(file: string): Promise<Incarnation | null> {
 
 function container(
   options: OwnEtcdOptions,
-  files: EtcdCertificateFiles,
+  certificates: EtcdCertificates,
   { token, formed }: Incarnation,
 ): RoleContainer {
   const { paths, port, targetPorts } = options;
@@ -103,10 +102,8 @@ function container(
       image: options.image,
       command: ['etcd'],
       labels: { 'openebs.role': 'etcd', 'openebs.cluster': options.cluster },
-      binds: [
-        { source: paths.etcdData, target: '/data' },
-        { source: paths.certificates, target: '/certificates' },
-      ],
+      binds: [{ source: paths.etcdData, target: '/data' }],
+      // None: it listens above port 1023, and its files are its own user's.
       capabilities: [],
       devices: [],
       deviceRules: [],
@@ -119,38 +116,46 @@ function container(
         ['formed', formed ? 'yes' : 'no'],
         ['drain', String(DRAIN_SECONDS)],
         ['after', `${String(targetPorts.first)}-${String(targetPorts.last)}`],
-        ...etcdArguments(port, token, files).map((argument) => ['arg', argument] as const),
+        ['arg', `--config-file=/spec/${CONFIGURATION}`],
       ],
-      secrets: {},
+      // The token too: everybody on the host can read the arguments of a process.
+      secrets: {
+        [CONFIGURATION]: JSON.stringify(configuration(port, token)),
+        'ca.crt': certificates.ca.toString(),
+        'server.crt': certificates.server.certificate.toString(),
+        'server.key': certificates.server.key.toString(),
+        'peer.crt': certificates.peer.certificate.toString(),
+        'peer.key': certificates.peer.key.toString(),
+      },
     },
   };
 }
 
-function etcdArguments(port: number, token: string, files: EtcdCertificateFiles): string[] {
+/** etcd reads YAML, of which JSON is a part. It reads certificates anew with each connection, so renewed ones do. */
+function configuration(port: number, token: string) {
   const client = `https://127.0.0.1:${String(port)}`;
   const peer = `https://127.0.0.1:${String(port + 1)}`;
-  const certificate = (file: string) => path.join('/certificates', path.basename(file));
-  return [
-    '--name=openebs',
-    '--data-dir=/data',
-    `--listen-client-urls=${client}`,
-    `--advertise-client-urls=${client}`,
-    `--listen-peer-urls=${peer}`,
-    `--initial-advertise-peer-urls=${peer}`,
-    `--initial-cluster=openebs=${peer}`,
-    '--initial-cluster-state=new',
-    `--initial-cluster-token=${token}`,
-    '--client-cert-auth=true',
-    `--trusted-ca-file=${certificate(files.ca)}`,
-    `--cert-file=${certificate(files.serverCertificate)}`,
-    `--key-file=${certificate(files.serverKey)}`,
-    '--peer-client-cert-auth=true',
-    `--peer-trusted-ca-file=${certificate(files.ca)}`,
-    `--peer-cert-file=${certificate(files.peerCertificate)}`,
-    `--peer-key-file=${certificate(files.peerKey)}`,
-    '--auto-compaction-mode=periodic',
-    '--auto-compaction-retention=1h',
-    `--quota-backend-bytes=${String(QUOTA_BYTES)}`,
-    '--log-level=warn',
-  ];
+  const security = (name: 'server' | 'peer') => ({
+    'client-cert-auth': true,
+    'trusted-ca-file': '/spec/ca.crt',
+    'cert-file': `/spec/${name}.crt`,
+    'key-file': `/spec/${name}.key`,
+  });
+  return {
+    name: 'openebs',
+    'data-dir': '/data',
+    'listen-client-urls': client,
+    'advertise-client-urls': client,
+    'listen-peer-urls': peer,
+    'initial-advertise-peer-urls': peer,
+    'initial-cluster': `openebs=${peer}`,
+    'initial-cluster-state': 'new',
+    'initial-cluster-token': token,
+    'client-transport-security': security('server'),
+    'peer-transport-security': security('peer'),
+    'auto-compaction-mode': 'periodic',
+    'auto-compaction-retention': '1h',
+    'quota-backend-bytes': QUOTA_BYTES,
+    'log-level': 'warn',
+  };
 }

@@ -218,6 +218,13 @@ function containerOptions(spec: ContainerSpec): Docker.ContainerCreateOptions {
       NetworkMode: 'host',
       // On an engine with userns-remap a remapped root could neither mount nor read the pool.
       UsernsMode: 'host',
+      // Nothing is kept in a container's own layer; sockets and the export of an initiator are below /run.
+      ReadonlyRootfs: true,
+      Tmpfs: { '/run': 'rw,nosuid,nodev,noexec,mode=700,size=4m' },
+      // The memory of a role holds secrets.
+      Ulimits: [{ Name: 'core', Soft: 0, Hard: 0 }],
+      // Far above what a role has. There is no limit of memory: an initiator that is killed for it is lost data.
+      PidsLimit: 1024,
       CapDrop: ['ALL'],
       CapAdd: [...spec.capabilities],
       Devices: spec.devices.map((path) => ({

@@ -10,12 +10,10 @@ import { AppError } from '../../../src/errors.js';
 import { createLog } from '../../../src/log.js';
 
 const ctx: Ctx = { log: createLog('silent'), signal: new AbortController().signal, requestId: 'test' };
-const files = {
-  ca: '/host/certificates/ca.crt',
-  serverCertificate: '/host/certificates/server.crt',
-  serverKey: '/host/certificates/server.key',
-  peerCertificate: '/host/certificates/peer.crt',
-  peerKey: '/host/certificates/peer.key',
+const certificates = {
+  ca: Buffer.from('the authority'),
+  server: { certificate: Buffer.from('server certificate'), key: Buffer.from('server key') },
+  peer: { certificate: Buffer.from('peer certificate'), key: Buffer.from('peer key') },
 };
 let root: string;
 let asked: RoleContainer[];
@@ -61,12 +59,13 @@ function ensure(): Promise<void> {
     port: 23_790,
     targetPorts,
   };
-  return ensureOwnEtcd(ctx, options, files);
+  return ensureOwnEtcd(ctx, options, certificates);
 }
 
 const formed = () => asked.map(({ spec }) => new Map(spec.lines).get('formed'));
-const token = (wanted: RoleContainer | undefined) =>
-  wanted?.spec.lines.map(([, value]) => value).find((value) => value.startsWith('--initial-cluster-token='));
+const configuration = (wanted: RoleContainer | undefined) =>
+  JSON.parse(wanted?.spec.secrets['etcd.json'] ?? '{}') as Record<string, unknown>;
+const token = (wanted: RoleContainer) => configuration(wanted)['initial-cluster-token'];
 const incarnation = () => join(root, 'var/lib/openebs/etcd-incarnation.json');
 const pretendData = () => mkdirSync(join(root, 'var/lib/openebs/etcd/member'), { recursive: true });
 
@@ -122,13 +121,35 @@ describe('the etcd of our own', () => {
 
   it('listens on loopback only and lets nobody in without a certificate', async () => {
     await ensure();
-    const values = asked[0]?.spec.lines.map(([, value]) => value) ?? [];
-    const listening = values.filter((value) => value.startsWith('--listen-'));
-    expect(listening).toHaveLength(2);
-    for (const value of listening) expect(value).toMatch(/=https:\/\/127\.0\.0\.1:\d+$/);
-    expect(values).toEqual(
-      expect.arrayContaining(['--client-cert-auth=true', '--peer-client-cert-auth=true']),
-    );
-    expect(values).toContain('--key-file=/certificates/server.key');
+    const found = configuration(asked[0]);
+    for (const url of ['listen-client-urls', 'listen-peer-urls']) {
+      expect(found[url]).toMatch(/^https:\/\/127\.0\.0\.1:\d+$/);
+    }
+    for (const [side, name] of [
+      ['client-transport-security', 'server'],
+      ['peer-transport-security', 'peer'],
+    ] as const) {
+      expect(found[side]).toEqual({
+        'client-cert-auth': true,
+        'trusted-ca-file': '/spec/ca.crt',
+        'cert-file': `/spec/${name}.crt`,
+        'key-file': `/spec/${name}.key`,
+      });
+    }
+  });
+
+  it('is given its own certificates as files, no key of the authority, and its token in no argument', async () => {
+    await ensure();
+    const { spec, container } = asked[0]!;
+    expect(spec.secrets).toMatchObject({
+      'ca.crt': 'the authority',
+      'server.crt': 'server certificate',
+      'server.key': 'server key',
+      'peer.crt': 'peer certificate',
+      'peer.key': 'peer key',
+    });
+    expect(container.binds?.map(({ target }) => target)).toEqual(['/data']);
+    expect(token(asked[0]!)).toMatch(/^openebs-[0-9a-f]{16}$/);
+    expect(JSON.stringify([spec.lines, container])).not.toContain(String(token(asked[0]!)));
   });
 });
