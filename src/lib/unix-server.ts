@@ -1,4 +1,4 @@
-import { createServer, type RequestListener } from 'node:http';
+import { createServer, type RequestListener, type Server } from 'node:http';
 import { lstat, unlink } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { AppError } from '../errors.js';
@@ -36,6 +36,19 @@ async function removeStale(socketPath: string): Promise<void> {
   await unlink(socketPath).catch(() => undefined);
 }
 
+async function bind(server: Server, socketPath: string): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    // The socket is made within this call: nobody meets it with other permissions.
+    const before = process.umask(0o177);
+    server.listen(socketPath, () => {
+      server.off('error', reject);
+      resolve();
+    });
+    process.umask(before);
+  });
+}
+
 /**
  * HTTP on a unix socket (mode 0600) that never ends a connection of its own accord: Docker's client keeps them
  * open without limit, and what it sends on one that we just closed it repeats with an empty body. A client that
@@ -60,24 +73,11 @@ export function createUnixServer(handler: RequestListener): UnixServer {
   );
   server.timeout = 0;
 
-  async function bind(socketPath: string): Promise<void> {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      // The socket is made within this call: nobody meets it with other permissions.
-      const before = process.umask(0o177);
-      server.listen(socketPath, () => {
-        server.off('error', reject);
-        resolve();
-      });
-      process.umask(before);
-    });
-  }
-
   return {
     async listen(socketPath) {
       if (server.listening && server.address() === socketPath) return;
       await removeStale(socketPath);
-      await bind(socketPath).catch((reason: unknown) => {
+      await bind(server, socketPath).catch((reason: unknown) => {
         throw AppError.from(reason, 'unavailable', `cannot listen on ${socketPath}`);
       });
     },
