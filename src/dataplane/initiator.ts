@@ -44,8 +44,8 @@ export interface UserspaceInitiatorOptions {
   readonly isHeld?: (device: string) => Promise<boolean>;
 }
 
-/** A container that ends frees its mount namespace a moment after Docker calls it stopped. */
-const RELEASE_PATIENCE_MS = 3000;
+/** A container that ends frees its mount namespace after Docker calls it stopped: on a busy host seconds later. */
+const RELEASE_PATIENCE_MS = 10_000;
 const RELEASE_POLL_MS = 20;
 
 export function initiatorName(volumeId: string): string {
