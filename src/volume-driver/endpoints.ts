@@ -21,9 +21,9 @@ export interface Endpoint {
 const slowMs = 110_000;
 const quickMs = 50_000;
 
-async function tolerateAbsence(call: Promise<void>): Promise<Answer> {
+async function tolerateAbsence(call: () => Promise<void>): Promise<Answer> {
   try {
-    await call;
+    await call();
   } catch (reason) {
     // What the call asks for is already so: an engine repeats what it believes lost.
     if (!hasCode(reason, 'not_found')) throw reason;
@@ -59,7 +59,7 @@ function createVolumeEndpoints(service: VolumeService): Readonly<Record<string, 
     },
     '/VolumeDriver.Remove': {
       timeoutMs: quickMs,
-      answer: (ctx, body) => tolerateAbsence(service.remove(ctx, readKnownName(parseBody(body)))),
+      answer: (ctx, body) => tolerateAbsence(() => service.remove(ctx, readKnownName(parseBody(body)))),
     },
     '/VolumeDriver.Path': {
       timeoutMs: quickMs,
@@ -93,7 +93,7 @@ function createMountEndpoints(service: VolumeService): Readonly<Record<string, E
       timeoutMs: quickMs,
       answer(ctx, body) {
         const request = parseBody(body);
-        return tolerateAbsence(service.unmount(ctx, readKnownName(request), readMountId(request)));
+        return tolerateAbsence(() => service.unmount(ctx, readKnownName(request), readMountId(request)));
       },
     },
   };
