@@ -138,7 +138,6 @@ describe('any body', () => {
     );
     expect(Math.min(errors, successes)).toBeGreaterThan(100);
     for (const line of logged) expect(line).toMatch(/^\{.*\}\n$/);
-    // eslint-disable-next-line no-control-regex
     for (const line of logged) expect(line.slice(0, -1)).not.toMatch(/[\0-\x1f]/);
     expect(Object.prototype).toEqual({});
   }, 60_000);
