@@ -3,11 +3,20 @@
  * is stopped keeps its connections open and answers nothing, which is the hardest way to be away.
  */
 import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { resolve } from 'node:path';
+import { mkdtempDisposable } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { LabHost } from '../support/lab.js';
-import { createVolume, driverSocket, expectTraces, startProductHost, tracesOf } from '../support/product.js';
+import { serveHooks } from '../support/hooks.js';
+import {
+  createVolume,
+  driverSocket,
+  expectTraces,
+  processesNamed,
+  startProductHost,
+  tracesOf,
+} from '../support/product.js';
 
 interface Outcome {
   readonly group: string;
@@ -29,19 +38,6 @@ afterAll(async () => {
   await host.close();
 });
 
-/** Pid of the host's etcd as the machine counts, which is where the suite runs. */
-function etcdPid(): number {
-  const pid = host.processes().find((each) => {
-    try {
-      return readFileSync(`/proc/${String(each)}/comm`, 'utf8').trim() === 'etcd';
-    } catch {
-      return false;
-    }
-  });
-  if (pid === undefined) throw new Error('no etcd runs on this host');
-  return pid;
-}
-
 function conformance(...args: string[]): Promise<{ code: number; cases: Outcome[] }> {
   const program = ['--import', 'tsx', 'test/conformance/main.ts', '--format', 'json', ...args];
   return new Promise((settle, reject) => {
@@ -59,12 +55,18 @@ function conformance(...args: string[]): Promise<{ code: number; cases: Outcome[
 
 test('the plugin conforms, with etcd standing still and going on', async () => {
   const before = await tracesOf(host);
-  const pid = String(etcdPid());
+  const [etcd = ''] = await processesNamed(host, 'etcd');
+  const pid = etcd.split(' ')[0] ?? '';
+  await using folder = await mkdtempDisposable(join(tmpdir(), 'hooks-'));
+  const hooks = await serveHooks(join(folder.path, 'hooks.sock'), {
+    stop: () => host.shellOk(`kill -STOP ${pid}`),
+    // It may have been ended meanwhile by who found it silent; then there is nothing to go on.
+    go: () => host.shellOk(`kill -CONT ${pid} || true`),
+  });
   const { code, cases } = await conformance(
     ...['--socket', await driverSocket(host), '--create-opt', 'size=200M', '--volumes', '3'],
-    // It may have been ended meanwhile by who found it silent; then there is nothing to go on.
-    ...['--outage-begin', `kill -STOP ${pid}`, '--outage-end', `kill -CONT ${pid} || true`],
-  );
+    ...['--outage-begin', hooks.command('stop'), '--outage-end', hooks.command('go')],
+  ).finally(() => hooks.close());
   for (const { group, case: name, verdict, detail } of cases)
     if (name.endsWith('answers in time')) console.log(`${verdict}  ${group}: ${name}: ${detail}`);
   expect(cases.filter(({ verdict }) => verdict !== 'passed')).toEqual([]);

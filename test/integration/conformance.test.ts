@@ -25,6 +25,7 @@ import { VolumeRecords } from '../../src/volumes/volume-records.js';
 import { VolumeWork } from '../../src/volumes/volume-work.js';
 import { createFakeDataPlane } from '../fakes/data-plane.js';
 import { startEtcd } from '../support/etcd.js';
+import { serveHooks } from '../support/hooks.js';
 
 interface Outcome {
   readonly group: string;
@@ -144,19 +145,15 @@ describe('our driver', () => {
     const etcd = await startEtcd();
     closing.push(() => etcd[Symbol.asyncDispose]());
     await serve(etcd.endpoint);
-    // The hooks are commands; what they do is here.
-    const control = join(folder, 'etcd.sock');
-    const hooks = createServer((request, response) => {
-      void (request.url === '/stop' ? etcd.stop() : etcd.start()).then(() => response.end());
+    const hooks = await serveHooks(join(folder, 'hooks.sock'), {
+      stop: () => etcd.stop(),
+      start: () => etcd.start(),
     });
-    hooks.listen(control);
-    closing.push(() => closeServer(hooks));
-    const hook = (action: string) =>
-      `${process.execPath} -e "require('http').get({socketPath:'${control}',path:'/${action}'},r=>r.resume())"`;
+    closing.push(() => hooks.close());
     const { code, cases } = await judge(
       socketPath,
       ...['--create-opt', 'size=200M', '--volumes', String(MANY)],
-      ...['--outage-begin', hook('stop'), '--outage-end', hook('start')],
+      ...['--outage-begin', hooks.command('stop'), '--outage-end', hooks.command('start')],
     );
     expect(failures(cases)).toEqual([]);
     expect(cases.filter(({ verdict }) => verdict === 'skipped')).toEqual([]);
