@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs';
 import Docker from 'dockerode';
 import type { Ctx } from '../context.js';
 import { call, CALL_TIMEOUT_MS, orAbsent, statusOf, unlessAborted } from './engine-call.js';
+import { removeFully } from './removal.js';
 
 /** What the product needs of the Docker engine; the only importer of dockerode. */
 export interface Engine {
@@ -185,7 +186,7 @@ async function ensureContainer(
     const now = await container.inspect({ abortSignal });
     if (now.State.Running && !now.State.Restarting) return 'running';
     // Not running: its configuration may be of an older plugin, so it is made anew.
-    await container.remove({ force: true, abortSignal });
+    await removeFully(container, abortSignal);
     await create(docker, spec, abortSignal);
   }
   await container.start({ abortSignal });
@@ -259,7 +260,7 @@ async function removeContainer(
           if (statusOf(reason) !== 304) throw reason;
         });
       }
-      await container.remove({ force: true, abortSignal });
+      await removeFully(container, abortSignal);
     }, undefined);
   }
 }
