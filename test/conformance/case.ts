@@ -31,6 +31,7 @@ export interface Outcome {
   readonly why: string;
   readonly verdict: Verdict;
   readonly detail: string;
+  readonly tookMs: number;
 }
 
 /** A case that cannot be judged here. */

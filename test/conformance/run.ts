@@ -39,6 +39,7 @@ class Runner {
   readonly #trial: Trial;
   readonly #plan: Plan;
   readonly #around: Around;
+  #lastMs = performance.now();
 
   constructor(trial: Trial, plan: Plan, around: Around) {
     this.#trial = trial;
@@ -132,7 +133,10 @@ class Runner {
     judged: [Verdict, string],
   ): void {
     const [verdict, detail] = judged;
-    this.#around.tell({ group: group.name, case: name, why, verdict, detail });
+    const now = performance.now();
+    const tookMs = Math.round(now - this.#lastMs);
+    this.#lastMs = now;
+    this.#around.tell({ group: group.name, case: name, why, verdict, detail, tookMs });
   }
 
   async #leaveNothing(): Promise<void> {

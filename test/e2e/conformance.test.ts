@@ -23,6 +23,7 @@ interface Outcome {
   readonly case: string;
   readonly verdict: string;
   readonly detail: string;
+  readonly tookMs: number;
 }
 
 const repository = resolve(import.meta.dirname, '../..');
@@ -67,6 +68,8 @@ test('the plugin conforms, with etcd standing still and going on', async () => {
     ...['--socket', await driverSocket(host), '--create-opt', 'size=200M', '--volumes', '3'],
     ...['--outage-begin', hooks.command('stop'), '--outage-end', hooks.command('go')],
   ).finally(() => hooks.close());
+  const slowest = cases.toSorted((one, other) => other.tookMs - one.tookMs).slice(0, 8);
+  for (const { group, case: name, tookMs } of slowest) console.log(`${String(tookMs)} ms  ${group}: ${name}`);
   for (const { group, case: name, verdict, detail } of cases)
     if (name.endsWith('answers in time')) console.log(`${verdict}  ${group}: ${name}: ${detail}`);
   expect(cases.filter(({ verdict }) => verdict !== 'passed')).toEqual([]);
