@@ -312,7 +312,7 @@ class TinyDriver {
       return [404, 'unknown path'];
     if (request.method !== 'POST' && !this.is('answers GET')) return [405, 'use POST'];
     if (this.is('answers one call at a time') && path.endsWith('Get')) {
-      this.#busy = this.#busy.then(() => new Promise((settle) => setTimeout(settle, 700)));
+      this.#busy = this.#busy.then(() => new Promise((settle) => setTimeout(settle, 550)));
       await this.#busy;
     }
     if (this.is('is slow')) await new Promise((settle) => setTimeout(settle, 30));
@@ -356,7 +356,7 @@ describe('a tiny driver', () => {
   });
 
   it.each<[Defect, RegExp, RegExp]>([
-    ['needs a Content-Type', /^wire/, /no Content-Type/],
+    ['needs a Content-Type', /^wire: a call with an empty/, /no Content-Type/],
     ['takes an empty body for the volume ""', /^bodies: (Create|Get)/, /Create with no name/],
     ['closes idle connections', /^wire: a connection stays/, /idle/],
     ['answers failures with an empty body', /^wire: every/, /JSON/],
