@@ -88,9 +88,11 @@ export class VolumeRecords {
 
   /** Whether a volume of this node has its data in the pool. */
   isPoolUsed(node: string, pool: string): boolean {
-    return this.targetsOn(node).some(
-      (target) => target.pool === pool && this.volume(target.volume)?.status === 'ready',
-    );
+    const kept = new Set(this.targetsOn(node).map((target) => target.volumeId));
+    // The volumes that can be read: a damaged record must not keep others from being made.
+    return this.volumes().some(({ id, ...volume }) => {
+      return volume.pool === pool && volume.status === 'ready' && kept.has(id);
+    });
   }
 
   /** Called with the names of volumes whose records changed. */

@@ -628,6 +628,22 @@ describe('a pool whose disk is not mounted', () => {
     nothingIsLeft();
   });
 
+  it('is no question for a volume beside one whose record is damaged', async () => {
+    const service = await start();
+    await service.create(ctx, 'hurt', {});
+    const key = keys.volume('hurt');
+    const entry = await memory.get(ctx, key);
+    await memory.transact(ctx, {
+      if: [{ key, modRevision: entry?.modRevision ?? 0 }],
+      then: [{ put: key, value: '{"schema":1,' }],
+    });
+    await vi.waitFor(async () => {
+      await expect(service.mount(ctx, 'hurt', 'one')).rejects.toThrow('damaged');
+    });
+    await service.create(ctx, 'well', {});
+    expect((await service.get(ctx, 'well')).status).toMatchObject({ state: 'ready' });
+  });
+
   it('takes no new volume', async () => {
     const service = await start();
     plane.world.emptyPool = true;
