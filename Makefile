@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 VITEST = node_modules/.bin/node node_modules/vitest/vitest.mjs run --config test/vitest.config.ts --project
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-engines check unit integration contract e2e bench image plugin push clean
+.PHONY: help up down test test-engines check unit integration contract e2e bench soak image plugin push clean
 
 help: ## list the targets
 	@echo 'usage: make TARGET'
@@ -48,6 +48,11 @@ bench: ## measure, print each row beside its bar, write build/bench.json
 	@plugin/setup.sh test
 	@plugin/build-plugin.sh
 	@$(VITEST) bench
+
+soak: ## a database and verified writers under random faults: make soak MINUTES=20 SEED=1
+	@plugin/setup.sh test
+	@plugin/build-plugin.sh
+	@MINUTES='$(or $(MINUTES),20)' $(if $(SEED),SEED='$(SEED)') $(VITEST) soak --disable-console-intercept
 
 image: ## build the data-plane image (build/image.tar.gz)
 	@plugin/setup.sh build
