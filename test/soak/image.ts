@@ -9,14 +9,14 @@ const packages = 'postgresql-17,perl-base,dash,bash,coreutils,sed,grep,findutils
 /** Nobody reads manuals here, and the database compiles no queries. */
 const prune =
   'rm -rf "$1"/usr/share/doc "$1"/usr/share/man "$1"/usr/share/locale "$1"/usr/lib/llvm* "$1"/usr/lib/*/libLLVM*';
-const account =
-  'printf "root:x:0:0::/:/bin/sh\\nuser:x:1234:1234::/:/bin/sh\\n" >"$1/etc/passwd"; ' +
-  'printf "root:x:0:\\nuser:x:1234:\\n" >"$1/etc/group"; mkdir -p -m 1777 "$1/tmp"';
+const accounts =
+  'printf "root:x:0:0::/:/bin/sh\\nuser:x:1234:1234::/:/bin/sh\\n" >/etc/passwd; ' +
+  'printf "root:x:0:\\nuser:x:1234:\\n" >/etc/group; mkdir -p -m 1777 /tmp';
 
 export const postgresPrograms = '/usr/lib/postgresql/17/bin';
 
 export async function importSoakImage(host: LabHost): Promise<void> {
-  const folder = await cached('soak-image', hashOf(packages, prune, account), async (unfinished) => {
+  const folder = await cached('soak-image', hashOf(packages, prune), async (unfinished) => {
     mkdirSync(unfinished, { recursive: true });
     const tar = join(unfinished, 'root.tar');
     await execOk(
@@ -24,7 +24,7 @@ export async function importSoakImage(host: LabHost): Promise<void> {
       [
         ...['--quiet', '--variant=extract', '--mode=root', `--include=${packages}`],
         ...['--aptopt=APT::Install-Recommends "false"', `--customize-hook=${prune}`],
-        ...[`--customize-hook=${account}`, 'trixie', tar, 'deb http://deb.debian.org/debian trixie main'],
+        ...['trixie', tar, 'deb http://deb.debian.org/debian trixie main'],
       ],
       { timeoutMs: 600_000 },
     ).catch((reason: unknown) => {
@@ -32,7 +32,8 @@ export async function importSoakImage(host: LabHost): Promise<void> {
       throw reason;
     });
   });
-  await execOk('docker', ['-H', `unix://${host.socket}`, 'import', join(folder, 'root.tar'), 'soak:latest'], {
-    timeoutMs: 300_000,
-  });
+  await host.ok('import', join(folder, 'root.tar'), 'soak-base:latest');
+  await host.ok('run', '--name', 'accounts', '--network', 'none', 'soak-base', 'sh', '-ec', accounts);
+  await host.ok('commit', 'accounts', 'soak:latest');
+  await host.ok('rm', 'accounts');
 }
