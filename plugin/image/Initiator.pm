@@ -15,7 +15,6 @@ use warnings;
 use parent -norequire, 'Role';
 use Role qw(now nap);
 
-my $EXPORT = '/run/lun';
 my $DEVICE_FILE = '/spec/device';    # the loop device we attached last
 my $TRIM_LIBRARY = '/usr/local/lib/openebs/libopenebs-trim.so';    # built from trim.c
 my @OLDEST_QEMU = (10, 0, 13);
@@ -73,10 +72,15 @@ sub check_qemu {
     return;
 }
 
+# Its name is the volume's: mkfs.btrfs takes two loop devices whose files have the same path for one, and would
+# refuse a volume while another is mounted.
+sub export_file { my ($self) = @_; return "/run/lun-$self->{spec}{volume}" }
+
 sub start_qemu {
     my ($self) = @_;
     my $spec = $self->{spec};
-    open my $file, '>>', $EXPORT or die "cannot make $EXPORT: $!\n";
+    my $export = $self->export_file;
+    open my $file, '>>', $export or die "cannot make $export: $!\n";
     close $file;
     my $lun = join ',', 'driver=iscsi', 'node-name=lun', 'transport=tcp', "portal=$spec->{portal}",
         "target=$spec->{iqn}", 'lun=1', "initiator-name=$spec->{initiator}", "user=$spec->{user}",
@@ -85,13 +89,14 @@ sub start_qemu {
     $self->{qemu} = $self->spawn('qemu-storage-daemon',
         '--object', 'secret,id=chap,file=' . $self->secret_path($spec->{secret}),
         '--blockdev', $lun,
-        '--export', "type=fuse,id=export,node-name=lun,mountpoint=$EXPORT,writable=on,growable=off,allow-other=off");
+        '--export', "type=fuse,id=export,node-name=lun,mountpoint=$export,writable=on,growable=off,allow-other=off");
     return;
 }
 
 sub attach_loop {
     my ($self) = @_;
-    my $device = `losetup --find --show --direct-io=on $EXPORT 2>&1`;
+    my $export = $self->export_file;
+    my $device = `losetup --find --show --direct-io=on $export 2>&1`;
     my $status = $?;
     chomp $device;
     die "cannot attach a loop device: $device\n" if $status != 0;
@@ -111,7 +116,8 @@ sub loop_bound {
     open my $file, '<', "$self->{sys}/loop/backing_file" or return 0;
     my $backing = <$file> // '';
     close $file;
-    return $backing =~ m{\Q$EXPORT\E};
+    my $export = $self->export_file;
+    return $backing =~ m{\Q$export\E};
 }
 
 sub detach_loop {
@@ -135,7 +141,7 @@ sub tick {
         $self->{device} = $self->{sys} = undef;
         $self->set_state('starting', 'its loop device was detached by another: attaching anew');
     }
-    my $size = (stat $EXPORT)[7] // 0;
+    my $size = (stat $self->export_file)[7] // 0;
     # While qemu is coming up the loop looks often: this wait is part of every mount.
     $self->{hurry} = 0.005;
     return if $size == 0;
@@ -159,7 +165,8 @@ sub qemu_ended {
     $self->detach_loop;
     $self->{device} = $self->{sys} = undef;
     # A daemon that was killed leaves a dead mount behind, with which the next one could not start.
-    system 'umount', '-l', $EXPORT if mounted($EXPORT);
+    my $export = $self->export_file;
+    system 'umount', '-l', $export if mounted($export);
     my $failures = $self->{failures} = ($self->{failures} // 0) + 1;
     my $wait = $RETRY_SECONDS * 2**($failures > 6 ? 6 : $failures - 1);
     $self->{retry_at} = now() + ($wait > $MAX_RETRY_SECONDS ? $MAX_RETRY_SECONDS : $wait);

@@ -49,6 +49,18 @@ test.each(['ext4', 'xfs', 'btrfs'])(
   },
 );
 
+test('volumes of each file system are made and used while others are mounted', async () => {
+  const systems = ['ext4', 'xfs', 'btrfs', 'btrfs', 'xfs', 'ext4'];
+  for (const [index, fs] of systems.entries()) {
+    await createVolume(host, `beside-${String(index)}`, { fs });
+    await startIdle(host, `user-${String(index)}`, `beside-${String(index)}`);
+    await inside(host, `user-${String(index)}`, `echo ${fs} >/data/mine`);
+  }
+  for (const [index, fs] of systems.entries()) {
+    expect(await inside(host, `user-${String(index)}`, 'cat /data/mine')).toBe(fs);
+  }
+});
+
 test('uid, gid and mode are those of the root of the volume, and stay what a container makes of them', async () => {
   await createVolume(host, 'owned', { uid: '1234', gid: '100', mode: '0710' });
   const facts = 'stat -c "%u:%g %a" /data';
