@@ -56,7 +56,7 @@ test('a host without FUSE or without loop devices says so, and works once it has
   expect(refused.stderr).not.toMatch(/\/dev\/fuse/);
   expect(await host.ok('ps', '-aq', '--filter', 'label=openebs.role=initiator')).toBe('');
   await host.shellOk(
-    'mknod -m 600 /dev/loop-control c 10 237; for n in 0 1 2 3 4 5 6 7; do mknod -m 600 /dev/loop$n b 7 $n; done',
+    'mknod -m 600 /dev/loop-control c 10 237; for n in $(seq 0 255); do mknod -m 600 /dev/loop$n b 7 $n; done',
   );
   await waitFor('the volume is made', async () => {
     await createVolume(host, 'db', { size: '200M' });
