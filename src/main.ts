@@ -6,6 +6,7 @@
  */
 import { parseConfig } from './config.js';
 import { AppError } from './errors.js';
+import { armFailPoints } from './lib/fail-points.js';
 import { createLog } from './log.js';
 import { createVolumeDriver } from './volume-driver/server.js';
 import { StartingService } from './volumes/starting-service.js';
@@ -25,6 +26,8 @@ function readConfig() {
 // What is made without a mode of its own is for root alone, from its first moment.
 process.umask(0o077);
 const config = readConfig();
+// No setting of config.json: only a test that makes a plugin of its own gives it.
+armFailPoints(process.env['OPENEBS_FAIL_POINTS']);
 const log = createLog(config.logLevel);
 const service = new StartingService();
 const driver = createVolumeDriver({ service, log });

@@ -16,6 +16,7 @@ import type { HostPaths } from '../dataplane/host-paths.js';
 import type { RoleContainer, RoleContainers } from '../dataplane/role-container.js';
 import { AppError } from '../errors.js';
 import { writeFileAtomic } from '../lib/atomic-file.js';
+import { failPoint } from '../lib/fail-points.js';
 
 const incarnationShape = z.object({ token: z.string().min(1), formed: z.boolean() });
 type Incarnation = z.infer<typeof incarnationShape>;
@@ -57,7 +58,9 @@ export async function ensureOwnEtcd(
   const { status } = await roles.observe(ctx, ETCD_CONTAINER);
   // Volumes work on without etcd for the second that this takes; what it has acknowledged is on disk.
   const older = status?.state === 'ready' && status.image !== options.image;
+  await failPoint('before etcd run');
   await (older ? roles.renew(ctx, wanted) : roles.ensure(ctx, wanted));
+  await failPoint('after etcd run');
   if (incarnation.formed) return;
   const formed = { ...incarnation, formed: true };
   await writeFileAtomic(file, JSON.stringify(formed));

@@ -2,6 +2,7 @@
 import { constants } from 'node:fs';
 import { lstat, mkdir, open, rm } from 'node:fs/promises';
 import { AppError } from '../errors.js';
+import { failPoint } from '../lib/fail-points.js';
 import type { HostPaths } from './host-paths.js';
 import { checkPool, mustExist, poolError } from './pools.js';
 
@@ -34,6 +35,7 @@ export async function createBacking(paths: HostPaths, { pool, volumeId, sizeByte
     throw poolError(reason, pool);
   });
   try {
+    await failPoint('before backing size');
     await handle.truncate(sizeBytes);
     await handle.sync();
   } catch (reason) {

@@ -9,6 +9,7 @@ import { lstat, mkdir, open, readFile, rename, rmdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { Ctx } from '../context.js';
 import { AppError } from '../errors.js';
+import { failPoint } from '../lib/fail-points.js';
 import { mustRun, runCommand } from './command.js';
 import { createChecks } from './file-system-check.js';
 import { parseMountInfo, type MountEntry } from './mount-info.js';
@@ -102,6 +103,7 @@ async function mount(ctx: Ctx, { device, mountpoint, type, options, owner }: Mou
   const withOptions = options.length > 0 ? ['-o', options.join(',')] : [];
   await mustRun(ctx, 'mount', ['-t', type, ...withOptions, device, mountpoint]);
   const data = path.join(mountpoint, DATA_DIRECTORY);
+  await failPoint('before data directory');
   if (!(await hasData(data))) await makeData(data, owner);
   return data;
 }

@@ -17,6 +17,7 @@ import type { Ctx } from '../context.js';
 import type { ContainerSpec, Engine, Ensured } from '../docker/engine.js';
 import { AppError } from '../errors.js';
 import { writeFileAtomic } from '../lib/atomic-file.js';
+import { failPoint } from '../lib/fail-points.js';
 import { quote } from '../lib/quote.js';
 import { sleep } from '../lib/sleep.js';
 import type { HostPaths } from './host-paths.js';
@@ -90,7 +91,7 @@ export function createRoleContainers(
     const existed = await writeSpec(directoryOf(name), spec, generation);
     const binds = [{ source: paths.container(name), target: '/spec' }, ...(container.binds ?? [])];
     let status = await askRole(ctx, controlOf(name), 'status');
-    if (status && status.generation !== generation) status = await askRole(ctx, controlOf(name), 'reload');
+    if (status && status.generation !== generation) status = await reload(ctx, controlOf(name));
     if (!status) {
       const full = { ...container, binds };
       const done = await startContainer(ctx, engine, full, controlOf(name));
@@ -107,7 +108,9 @@ export function createRoleContainers(
       return ensure(ctx, wanted, () => undefined);
     },
     async remove(ctx, name, graceSeconds) {
+      await failPoint('before container remove');
       await engine.removeContainer(ctx, name, graceSeconds);
+      await failPoint('after container remove');
       await rm(directoryOf(name), { recursive: true, force: true });
     },
     readNote: (name, file) => readFile(path.join(directoryOf(name), file), 'utf8').catch(() => null),
@@ -165,7 +168,17 @@ async function startContainer(
       );
     }
   }
-  return engine.ensureContainer(ctx, spec);
+  await failPoint('before container run');
+  const done = await engine.ensureContainer(ctx, spec);
+  await failPoint('after container run');
+  return done;
+}
+
+async function reload(ctx: Ctx, socketPath: string): Promise<RoleStatus | null> {
+  await failPoint('before container reload');
+  const status = await askRole(ctx, socketPath, 'reload');
+  await failPoint('after container reload');
+  return status;
 }
 
 async function waitReady(

@@ -1,6 +1,7 @@
 import { createReadStream } from 'node:fs';
 import Docker from 'dockerode';
 import type { Ctx } from '../context.js';
+import { failPoint } from '../lib/fail-points.js';
 import { call, CALL_TIMEOUT_MS, orAbsent, statusOf, unlessAborted } from './engine-call.js';
 import { removeFully } from './removal.js';
 
@@ -189,6 +190,7 @@ async function ensureContainer(
     await removeFully(container, abortSignal);
     await create(docker, spec, abortSignal);
   }
+  await failPoint('after container create');
   await container.start({ abortSignal });
   return made ? 'created' : 'replaced';
 }

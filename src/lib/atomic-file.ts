@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { failPoint } from './fail-points.js';
 
 /**
  * Replaces a file as a whole: a reader, or a crash at any moment, meets the old content or the new. The content
@@ -16,7 +17,9 @@ export async function writeFileAtomic(file: string, content: string | Buffer, mo
     } finally {
       await handle.close();
     }
+    await failPoint('before file rename');
     await rename(temporary, file);
+    await failPoint('after file rename');
   } catch (reason) {
     await rm(temporary, { force: true });
     throw reason;

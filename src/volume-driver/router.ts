@@ -18,6 +18,7 @@ import { randomUUID } from 'node:crypto';
 import express, { type ErrorRequestHandler, type Express, type Request, type Response } from 'express';
 import type { Ctx } from '../context.js';
 import { AppError, hasCode } from '../errors.js';
+import { failPoint } from '../lib/fail-points.js';
 import type { Log } from '../log.js';
 import type { VolumeService } from '../volumes/volume-service.js';
 import { createEndpoints, type Endpoint } from './endpoints.js';
@@ -115,7 +116,9 @@ function createHandler(deps: RouterDeps, guard: GetGuard, path: string, endpoint
         throw new AppError('unavailable', 'a repeated Get came without its body');
       }
       const answer = await within(ctx.signal, endpoint.answer(ctx, body));
+      await failPoint('before answer');
       send(response, 200, answer);
+      await failPoint('after answer');
       log.debug({ call: path.slice(1), durationMs: Math.round(performance.now() - startMs) }, 'answered');
     } catch (reason) {
       const error = AppError.from(reason);

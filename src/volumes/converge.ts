@@ -15,6 +15,7 @@ import type { Initiator } from '../dataplane/initiator.js';
 import type { RoleObservation } from '../dataplane/role-container.js';
 import type { TargetObservation, Targets } from '../dataplane/target.js';
 import { AppError, hasCode } from '../errors.js';
+import { failPoint } from '../lib/fail-points.js';
 import { sleep } from '../lib/sleep.js';
 import type { VolumeRecord } from '../state/records.js';
 import { DeadDevices } from './dead-devices.js';
@@ -119,8 +120,10 @@ export class Converger {
       if (!situation || steps.length === 0) return;
       for (const step of steps) {
         ctx.log.debug({ volume: name, step }, 'step');
+        await failPoint(`before ${step}`);
         // A step may need what the step before it has changed in the records.
         await this.#executors[step](ctx, { ...situation, wanted: this.#wanted(name) ?? situation.wanted });
+        await failPoint(`after ${step}`);
       }
     }
     throw new AppError(

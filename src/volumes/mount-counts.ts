@@ -12,6 +12,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { AppError } from '../errors.js';
 import { writeFileAtomic } from '../lib/atomic-file.js';
+import { failPoint } from '../lib/fail-points.js';
 import type { Log } from '../log.js';
 
 const shape = z.object({
@@ -67,7 +68,9 @@ export async function loadMountCounts(file: string, bootId: string, log: Log): P
     async add(volumeId, mountId) {
       tally.put(volumeId, mountId);
       try {
+        await failPoint('before count add');
         await save();
+        await failPoint('after count add');
       } catch (reason) {
         tally.take(volumeId, mountId);
         throw AppError.from(reason, 'unavailable', `cannot note the mount in ${file}`);
@@ -76,9 +79,11 @@ export async function loadMountCounts(file: string, bootId: string, log: Log): P
     async drop(volumeId, mountId) {
       if (!tally.take(volumeId, mountId)) return tally.takeAdopted(volumeId);
       // It is over, noted or not: who starts from an older file asks the engine who is left (upkeep.ts).
+      await failPoint('before count drop');
       await save().catch((err: unknown) => {
         log.warn({ err, file }, 'an unmount could not be noted');
       });
+      await failPoint('after count drop');
       return true;
     },
     async clear(volumeId) {

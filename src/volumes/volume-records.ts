@@ -4,6 +4,7 @@
  */
 import type { Ctx } from '../context.js';
 import { AppError } from '../errors.js';
+import { failPoint } from '../lib/fail-points.js';
 import { keys } from '../state/keys.js';
 import {
   records,
@@ -227,8 +228,11 @@ export class VolumeRecords {
   }
 
   async #transact(ctx: Ctx, decision: Decision): Promise<boolean> {
+    await failPoint('before record write');
     const result = await this.#state.transact(ctx, decision);
+    await failPoint('after record write');
     if (result.ok) await this.#replica.record(result.revision, decision.then);
+    await failPoint('after record cache');
     return result.ok;
   }
 

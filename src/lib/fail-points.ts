@@ -1,0 +1,119 @@
+/**
+ * Named places where a test lets this process die, wait or fail: what a crash there leaves behind must be taken up
+ * by the next start. Without an environment variable that config.json does not declare, and that so nobody can set
+ * on an installed plugin, a point is a call that does nothing.
+ *
+ * The variable names a file. Each point that is reached looks into it: `{"action": "kill", "point": NAME}` fires
+ * there, at the `hit`-th time (1), and never again, as the file is removed first; `record` notes the point in a file
+ * beside it. A step of the plan without its two points here does not compile.
+ */
+import { appendFileSync, readFileSync, rmSync } from 'node:fs';
+import { AppError } from '../errors.js';
+import { sleep } from './sleep.js';
+
+const steps = [
+  'createBacking',
+  'serveTarget',
+  'renewTarget',
+  'markReady',
+  'claimAttachment',
+  'attachDevice',
+  'makeFileSystem',
+  'mountFileSystem',
+  'unmountFileSystem',
+  'detachDevice',
+  'closeTarget',
+  'releaseAttachment',
+  'stopTarget',
+  'deleteBacking',
+  'deleteRecords',
+] as const;
+
+export const failPoints = [
+  ...steps.map((step) => `before ${step}` as const),
+  ...steps.map((step) => `after ${step}` as const),
+  'before record write',
+  'after record write',
+  'after record cache',
+  'before count add',
+  'after count add',
+  'before count drop',
+  'after count drop',
+  'before file rename',
+  'after file rename',
+  'before container run',
+  'after container create',
+  'after container run',
+  'before container reload',
+  'after container reload',
+  'before container remove',
+  'after container remove',
+  'before backing size',
+  'before data directory',
+  'before etcd run',
+  'after etcd run',
+  'before answer',
+  'after answer',
+] as const;
+export type FailPoint = (typeof failPoints)[number];
+
+type Hook = (point: FailPoint) => Promise<void> | undefined;
+let hook: Hook | null = null;
+
+/** Nothing to wait for unless it is armed. */
+export function failPoint(point: FailPoint): Promise<void> | undefined {
+  return hook?.(point);
+}
+
+/** For tests in this process: what happens at each point. */
+export function hookFailPoints(armed: Hook | null): void {
+  hook = armed;
+}
+
+/** From here on each point looks into the file; nothing happens without its name. */
+export function armFailPoints(file: string | undefined): void {
+  if (file === undefined || file === '') return;
+  let last = '';
+  const reached = new Map<FailPoint, number>();
+  hook = (point) => {
+    const text = readOrder(file);
+    // A new order counts anew.
+    if (text !== last) reached.clear();
+    last = text;
+    if (text === '') return undefined;
+    const hit = (reached.get(point) ?? 0) + 1;
+    reached.set(point, hit);
+    return obey(file, JSON.parse(text) as Order, { point, hit });
+  };
+}
+
+interface Order {
+  readonly action: 'record' | 'kill' | 'delay' | 'error';
+  readonly point?: FailPoint;
+  readonly hit?: number;
+  readonly delayMs?: number;
+}
+
+function readOrder(file: string): string {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch {
+    return '';
+  }
+}
+
+function obey(
+  file: string,
+  order: Order,
+  { point, hit }: { point: FailPoint; hit: number },
+): Promise<void> | undefined {
+  if (order.action === 'record') {
+    appendFileSync(`${file}.log`, `${point}\n`);
+    return undefined;
+  }
+  if (order.point !== point || (order.hit ?? 1) !== hit) return undefined;
+  rmSync(file, { force: true });
+  if (order.action === 'kill') process.kill(process.pid, 'SIGKILL');
+  if (order.action === 'error') throw new AppError('internal', `failed on purpose ${point}`);
+  return sleep(order.delayMs ?? 0);
+}
