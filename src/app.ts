@@ -30,6 +30,7 @@ import { keys } from './state/keys.js';
 import { openReplica } from './state/replica.js';
 import { untilDone } from './lib/until-done.js';
 import { Converger } from './volumes/converge.js';
+import { Liveness } from './volumes/liveness.js';
 import { loadMountCounts } from './volumes/mount-counts.js';
 import { LocalVolumeService } from './volumes/service.js';
 import type { StartingService } from './volumes/starting-service.js';
@@ -110,7 +111,7 @@ function identityFile(paths: HostPaths): string {
   return paths.view(path.join(paths.state, 'node.json'));
 }
 
-interface StartParts extends Omit<VolumeParts, 'records' | 'image'> {
+interface StartParts extends Omit<VolumeParts, 'records' | 'liveness' | 'image'> {
   readonly config: Config;
   readonly image: DataPlaneImage;
   readonly identity: LoadedIdentity;
@@ -122,16 +123,19 @@ async function startVolumes(ctx: Ctx, parts: StartParts, appDirectory: string) {
   const { config, identity, image, paths, roles, shared, service } = parts;
   const replica = await openReplica({
     state: shared.state,
-    prefixes: [keys.volumes, keys.targets, keys.attachments, keys.cluster],
+    prefixes: [keys.volumes, keys.targets, keys.attachments, keys.cluster, keys.nodes],
     file: paths.view(path.join(paths.cache, 'records.json')),
     log: ctx.log,
   });
   const records = new VolumeRecords(shared.state, replica);
+  const liveness = new Liveness(shared.state);
   const { service: volumes, upkeep } = await buildVolumes(ctx, config, {
     ...parts,
     image: image.reference,
     records,
+    liveness,
   }).catch(async (reason: unknown) => {
+    liveness.close();
     await replica.close();
     throw reason;
   });
@@ -140,6 +144,7 @@ async function startVolumes(ctx: Ctx, parts: StartParts, appDirectory: string) {
     ctx.log.error({ err: refusal }, 'NODE_ID was changed below existing volumes');
     service.ready(new RenamedService(volumes, refusal));
     const idle = idleBackground(identity, refusal, async () => {
+      liveness.close();
       await replica.close();
       await shared.state.close();
     });
@@ -147,7 +152,14 @@ async function startVolumes(ctx: Ctx, parts: StartParts, appDirectory: string) {
   }
   service.ready(volumes);
   const strays = () => findStrays({ paths, roles, known: (id) => records.speaksOf(id) });
-  const background = startBackground(ctx, { ...parts, replica, upkeep, findStrays: strays, appDirectory });
+  const background = startBackground(ctx, {
+    ...parts,
+    replica,
+    liveness,
+    upkeep,
+    findStrays: strays,
+    appDirectory,
+  });
   ctx.log.info({ node: identity.node, cluster: identity.cluster }, 'started');
   return { background, admin: await openAdmin(ctx, { background, volumes, paths, shared }) };
 }
@@ -182,6 +194,7 @@ interface VolumeParts {
   readonly image: string;
   readonly cluster: string;
   readonly records: VolumeRecords;
+  readonly liveness: Liveness;
   readonly node: string;
   readonly engine: Engine;
   readonly repairs: RepairLog;
@@ -206,6 +219,7 @@ async function buildVolumes(ctx: Ctx, config: Config, parts: VolumeParts): Promi
     defaults: config.defaults,
     targetAddress: config.targetAddress,
     mountTimeoutMs: config.mountTimeoutMs,
+    failoverAfterMs: config.failoverAfterMs,
     usersOf: (caller: Ctx, volume: string) => parts.engine.volumeUsers(caller, volume),
     engineAnswers: (caller: Ctx) => parts.engine.answers(caller),
     background: ctx,

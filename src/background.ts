@@ -13,6 +13,7 @@ import type { NodeIdentity } from './node-identity.js';
 import { recordCluster, startObserver } from './observer.js';
 import type { SharedState } from './shared-state.js';
 import type { Replica } from './state/replica.js';
+import type { Liveness } from './volumes/liveness.js';
 import type { RepairLog } from './volumes/repair-log.js';
 import type { Stray } from './volumes/strays.js';
 import type { Upkeep } from './volumes/upkeep.js';
@@ -24,6 +25,7 @@ export interface BackgroundDeps {
   readonly identity: NodeIdentity;
   readonly shared: SharedState;
   readonly replica: Replica;
+  readonly liveness: Liveness;
   readonly upkeep: Upkeep;
   readonly paths: HostPaths;
   readonly roles: Pick<RoleContainers, 'list' | 'observe'>;
@@ -91,6 +93,7 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
       clearInterval(yielding);
       await observer.close();
       await loops;
+      deps.liveness.close();
       await replica.close();
       await shared.state.close();
     },
@@ -181,9 +184,12 @@ function once(operation: (ctx: Ctx) => Promise<void>): (ctx: Ctx) => Promise<voi
 }
 
 async function keepVolumes(ctx: Ctx, deps: BackgroundDeps, heal: () => Promise<void>): Promise<void> {
-  const { pace = PACE } = deps;
+  const { pace = PACE, replica, upkeep } = deps;
+  let settled = false;
+  upkeep.follow(ctx, () => settled);
+  void replica.synced.then(() => upkeep.reconcile(ctx, 'attachedElsewhere')).catch(() => undefined);
   await sleep(pace.settleMs, ctx.signal);
-  deps.upkeep.follow(ctx);
+  settled = true;
   while (!ctx.signal.aborted) {
     await heal();
     await sleep(pace.healMs, ctx.signal);

@@ -125,6 +125,10 @@ export const settings = {
   DEFAULT_POOL: ['default', 'Pool of a volume created without the option pool'],
   MOUNT_TIMEOUT: ['25s', 'How long a mount may take before it fails with the reason, 1s to 110s'],
   DRAIN_TIMEOUT: ['90s', 'How long targets and initiators serve on at shutdown, 1s to 1h'],
+  FAILOVER_AFTER: [
+    '30s',
+    'How long a node must be away before others take over what it has attached, 1s to 365d',
+  ],
   EVENTS_MAX_COUNT: ['10000', 'How many Docker events of this host are kept'],
   EVENTS_MAX_AGE: ['7d', 'How long Docker events are kept, 1m to 365d'],
   EVENTS_NOISE: ['false', 'Keep the events of exec and of health probes too: true or false'],
@@ -159,6 +163,7 @@ const schema = z
     ),
     MOUNT_TIMEOUT: duration('1s', '110s'),
     DRAIN_TIMEOUT: duration('1s', '1h'),
+    FAILOVER_AFTER: duration('1s', '365d'),
     EVENTS_MAX_COUNT: wholeNumber(1, 1_000_000),
     EVENTS_MAX_AGE: duration('1m', '365d'),
     EVENTS_NOISE: z.stringbool({ truthy: ['true', '1'], falsy: ['false', '0'] }),
@@ -225,6 +230,7 @@ function shape(values: Values) {
     }),
     mountTimeoutMs: values.MOUNT_TIMEOUT,
     drainTimeoutMs: values.DRAIN_TIMEOUT,
+    failoverAfterMs: values.FAILOVER_AFTER,
     events: Object.freeze({
       maxCount: values.EVENTS_MAX_COUNT,
       maxAgeMs: values.EVENTS_MAX_AGE,

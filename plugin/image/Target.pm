@@ -9,12 +9,11 @@ package Target;
 # - bstype is rdwr. tgt's aio backing store answers success to SYNCHRONIZE CACHE without doing it.
 # - The portal opens last, so nobody logs in to a half-made target; until then tgtd listens on a port of the
 #   kernel's choice on loopback (tgtd would open 3260 on every address if it had no portal at all).
-# - Only the admitted initiator name with the admitted account gets in. A change of admission binds the new
-#   account before it takes away the old one and then cuts every session that is not the admitted one's. A name is
-#   bound only while an account is: without any, tgtd asks for no secret.
-# - No login outlives the admission that it began under. tgtd looks at name and secret at the beginning, and lists
-#   no login that is not finished: one that was held back there could be finished by a host that was fenced off.
-#   So a tgtd that still has connections after a change is replaced.
+# - Only the admitted initiator name with the admitted account gets in. A name is bound last and taken away first:
+#   without any account tgtd asks for no secret.
+# - No session, login or write outlives the admission that it began under: whoever is admitted next is served by a
+#   new tgtd, unless this one has served nobody since it was left alone. Deleting a connection does not end the
+#   writes that tgtd's threads are at for it, and a login that is not finished is in no list.
 # - Asked to stop, it serves on until no initiator is logged in, so that a container can flush its last write
 #   while the engine shuts down.
 use strict;
@@ -49,7 +48,7 @@ sub apply_spec {
         die $reason;
     }
     if (!$alone) {
-        $self->say_log('connections are left from before the change of admission: starting tgtd anew');
+        $self->say_log('the admission has changed: starting tgtd anew');
         $self->stop_tgtd;
         $self->start;
     }
@@ -123,36 +122,36 @@ sub open_portal {
     return;
 }
 
-# "admit <initiator IQN> <account> <secret file>", or no such line: nobody gets in. Answers false when somebody is
-# still connected who came before the change.
+# "admit <initiator IQN> <account> <secret file>", or no such line: nobody gets in. Answers false when this tgtd cannot
+# be brought to it, as it has served another, or still has him connected: then a new one must.
 sub admit {
     my ($self) = @_;
     my $tgt = $self->{tgt};
     my $wanted = $self->{spec}{admit};
     my $old = $self->{admitted};
     my ($iqn, $user, $secret_file) = defined $wanted ? split / /, $wanted : ();
-    if ($old && (!defined $iqn || $old->{iqn} ne $iqn)) {
+    if ($old && defined $user) { return $old->{user} eq $user && $old->{iqn} eq $iqn }
+    if ($old) {
         $tgt->call('unbind', 'target', text => "initiator-name=$old->{iqn}");
-    }
-    if (defined $user && (!$old || $old->{user} ne $user)) {
-        my $secret = $self->read_secret($secret_file);
-        $tgt->call('new', 'account', text => "user=$user,password=$secret");
-        $tgt->call('bind', 'account', text => "user=$user");
-    }
-    if ($old && (!defined $user || $old->{user} ne $user)) {
         $tgt->call('unbind', 'account', text => "user=$old->{user}");
         $tgt->call('delete', 'account', text => "user=$old->{user}");
+        $self->{admitted} = undef;
+        return $self->alone;
     }
-    if (defined $iqn && (!$old || $old->{iqn} ne $iqn)) {
-        $tgt->call('bind', 'target', text => "initiator-name=$iqn");
-    }
-    $self->{admitted} = defined $iqn ? { iqn => $iqn, user => $user } : undef;
-    return 1 if !$old || (defined $user && $old->{user} eq $user && $old->{iqn} eq $iqn);
-    for my $connection ($tgt->connections) {
-        $tgt->call('delete', 'connection', sid => $connection->{sid}, cid => $connection->{cid});
-    }
+    return 1 if !defined $user;
+    my $secret = $self->read_secret($secret_file);
+    $tgt->call('new', 'account', text => "user=$user,password=$secret");
+    $tgt->call('bind', 'account', text => "user=$user");
+    $tgt->call('bind', 'target', text => "initiator-name=$iqn");
+    $self->{admitted} = { iqn => $iqn, user => $user };
+    return 1;
+}
+
+# Whether nobody is connected, or will be gone in a moment.
+sub alone {
+    my ($self) = @_;
     my $deadline = now() + $CUT_SECONDS;
-    while (grep { connected($_) } keys %{ $self->{ports} }) {
+    while ($self->{tgt}->connections || grep { connected($_) } keys %{ $self->{ports} }) {
         return 0 if now() > $deadline;
         nap(0.005);
     }

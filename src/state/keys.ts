@@ -7,6 +7,7 @@ export const keys = {
   node: (node: string) => `${root}/nodes/${node}`,
   nodes: `${root}/nodes/`,
   alive: (node: string) => `${root}/alive/${node}`,
+  allAlive: `${root}/alive/`,
   /** The name is the key: creating it is the lock. */
   volume: (name: string) => `${root}/volumes/${name}`,
   volumes: `${root}/volumes/`,

@@ -16,27 +16,28 @@ import type { RoleObservation } from '../dataplane/role-container.js';
 import type { TargetObservation, Targets } from '../dataplane/target.js';
 import { AppError, hasCode } from '../errors.js';
 import { failPoint } from '../lib/fail-points.js';
-import { sleep } from '../lib/sleep.js';
 import type { VolumeRecord } from '../state/records.js';
+import { claimAttachment, whereAway, type ClaimDeps } from './claim.js';
 import { DeadDevices } from './dead-devices.js';
+import { Detachable } from './detachable.js';
 import type { MountCounts } from './mount-counts.js';
 import { plan, type Observed, type Step, type Wanted } from './plan.js';
-import { initiatorSpec, known, targetSpec } from './specs.js';
-import type { VolumeRecords } from './volume-records.js';
+import { initiatorSpec, isOfFormerEpoch, known, targetSpec } from './specs.js';
 
-export interface ConvergeDeps {
-  readonly node: string;
-  readonly records: VolumeRecords;
+export interface ConvergeDeps extends ClaimDeps {
   readonly counts: MountCounts;
   readonly targets: Targets;
   readonly initiator: Initiator;
   readonly fileSystems: FileSystems;
   readonly paths: HostPaths;
   readonly ports: PortRange;
+  /** Where this host's targets listen. */
+  readonly targetAddress: string;
   readonly engineAnswers: (ctx: Ctx) => Promise<boolean>;
 }
 
 interface Situation {
+  readonly options: ConvergeOptions;
   readonly wanted: Wanted;
   readonly observed: Observed;
   /** The initiator's device, if it has one. */
@@ -46,31 +47,24 @@ interface Situation {
 }
 
 export interface ConvergeOptions {
-  /** Of the mounts that are counted, those that this call itself made. */
-  readonly newMounts?: number;
+  /** Of the mounts that are counted, the one that this call itself made. */
+  readonly newMount?: string;
   /** The caller knows that the engine is not stopping: while its API answers, the device may be taken away. */
   readonly insist?: boolean;
 }
 
 const MAX_ROUNDS = 20;
-/**
- * A stopping engine signals all containers at once, goes on answering, and sends our unmounts; it lives at most
- * as long as its slowest container may drain. An initiator that has been away for longer was taken away.
- */
-const ABANDONED_MS = 150_000;
-/** So long an engine that stops may take from one container's signal to the next one's. */
-const SECOND_LOOK_MS = 40;
 const PORT_ATTEMPTS = 5;
 
 export class Converger {
   readonly deadDevices = new DeadDevices();
   readonly #deps: ConvergeDeps;
-  /** Volume id -> when its initiator was first seen away, by the monotonic clock. */
-  readonly #awaySince = new Map<string, number>();
+  readonly #detachable: Detachable;
   readonly #executors: Readonly<Record<Step, (ctx: Ctx, situation: Situation) => Promise<void>>>;
 
   constructor(deps: ConvergeDeps) {
     this.#deps = deps;
+    this.#detachable = new Detachable(deps);
     const { records, targets, initiator, fileSystems, paths, node } = deps;
     this.#executors = {
       createBacking: async (_ctx, { wanted: { volume } }) => {
@@ -83,10 +77,13 @@ export class Converger {
         records.change(ctx, wanted.volume, (volume) =>
           volume.status === 'creating' ? { ...volume, status: 'ready' } : volume,
         ),
-      claimAttachment: (ctx, { wanted }) => records.attach(ctx, wanted.volume.name, node),
+      claimAttachment: (ctx, { wanted }) => claimAttachment(ctx, deps, wanted.volume.name),
       attachDevice: async (ctx, { wanted }) => {
-        await initiator.attach(ctx, initiatorSpec(wanted));
+        await initiator.attach(ctx, initiatorSpec(wanted)).catch((reason: unknown) => {
+          throw this.#namingTarget(wanted, reason);
+        });
       },
+      forfeitDevice: (ctx, situation) => this.#forfeit(ctx, situation),
       makeFileSystem: (ctx, situation) => this.#makeFileSystem(ctx, situation),
       mountFileSystem: async (ctx, { wanted: { volume }, device }) => {
         await fileSystems.mount(ctx, {
@@ -156,11 +153,7 @@ export class Converger {
     };
   }
 
-  async #look(
-    ctx: Ctx,
-    name: string,
-    { newMounts = 0, insist = false }: ConvergeOptions,
-  ): Promise<Situation | null> {
+  async #look(ctx: Ctx, name: string, options: ConvergeOptions): Promise<Situation | null> {
     const { targets, initiator, fileSystems, paths } = this.#deps;
     const wanted = this.#wanted(name);
     if (!wanted) return null;
@@ -171,10 +164,11 @@ export class Converger {
       fileSystems.observe(paths.mountpoint(volume.id)),
     ]);
     const device = initiatorNow.status?.device ?? null;
-    this.#refuseBroken(volume, mount, newMounts);
+    this.#refuseBroken(volume, mount, options);
     const { usable, serving } = this.#judge(wanted, target, initiatorNow);
     const renewable = targets.isRenewable(target) && (await this.#deps.engineAnswers(ctx));
     return {
+      options,
       wanted,
       device,
       mountedOn: deviceOf(mount),
@@ -185,8 +179,9 @@ export class Converger {
           present: initiatorNow.present,
           usable,
           draining: initiatorNow.status?.state === 'draining',
+          lost: isOfFormerEpoch(volume, initiatorNow),
         },
-        detachable: await this.#detachable(ctx, wanted, initiatorNow, insist),
+        detachable: await this.#detachable.is(ctx, wanted, initiatorNow, options.insist),
         mount: mount && judgeMount(mount, device, volume),
       },
     };
@@ -194,15 +189,43 @@ export class Converger {
 
   #judge(wanted: Wanted, target: TargetObservation, initiator: RoleObservation) {
     if (wanted.target === null) return { usable: false, serving: false };
-    const serving = this.#deps.targets.matches(targetSpec(wanted, wanted.attachment), target);
+    const matches = this.#deps.targets.matches(targetSpec(wanted, wanted.attachment), target);
+    const serving = matches && !this.#isMovedAway(wanted);
     if (wanted.attachment === null) return { usable: false, serving };
     return { usable: this.#deps.initiator.matches(initiatorSpec(wanted), initiator), serving };
   }
 
+  /** The setting has changed since the target was made. Who has it attached knows the address it had. */
+  #isMovedAway({ target, attachment }: Wanted): boolean {
+    const { node, targetAddress } = this.#deps;
+    return target?.node === node && attachment === null && target.address !== targetAddress;
+  }
+
+  /** In a network the words of the initiator alone do not say which host to look at. */
+  #namingTarget({ volume, target }: Wanted, reason: unknown): AppError {
+    const failure = AppError.from(reason);
+    const away = target && whereAway(this.#deps, target);
+    if (!away) return failure;
+    const text = `volume ${volume.name} cannot be reached: ${away} (${failure.message})`;
+    return new AppError(failure.code, text, { cause: reason });
+  }
+
+  /** Containers that still have it mounted get errors until they end; their unmounts find nothing to give back. */
+  async #forfeit(ctx: Ctx, { wanted: { volume }, device, options }: Situation): Promise<void> {
+    ctx.log.warn(
+      { volume: volume.name },
+      'another node has taken the volume over: its device here is given up',
+    );
+    if (device !== null)
+      await this.deadDevices.note(volume.id, device, 'was given up as another node took over');
+    await this.#deps.initiator.forfeit(ctx, volume.id);
+    await this.#deps.counts.clear(volume.id, options.newMount);
+  }
+
   /** Holders of a file system that the kernel made read-only keep it so: no new mount can cure it beside them. */
-  #refuseBroken(volume: VolumeRecord, mount: MountObservation | null, newMounts: number): void {
+  #refuseBroken(volume: VolumeRecord, mount: MountObservation | null, { newMount }: ConvergeOptions): void {
     const readOnly = mount?.readOnly === true && !volume.mountOptions.includes('ro');
-    if (!readOnly || this.#deps.counts.total(volume.id) <= newMounts) return;
+    if (!readOnly || this.#deps.counts.total(volume.id) <= (newMount === undefined ? 0 : 1)) return;
     throw new AppError(
       'unavailable',
       `the file system of volume ${volume.name} went read-only after an I/O error (is its pool ${volume.pool} full?): ` +
@@ -210,36 +233,17 @@ export class Converger {
     );
   }
 
-  /** See ABANDONED_MS. An absence ends when the initiator serves, is gone, or was needed again meanwhile. */
-  async #detachable(
-    ctx: Ctx,
-    { volume: { id: volumeId }, mounted }: Wanted,
-    observed: RoleObservation,
-    insist: boolean,
-  ): Promise<boolean> {
-    const { initiator, engineAnswers } = this.#deps;
-    if (mounted || !observed.present) this.#awaySince.delete(volumeId);
-    if (mounted) return false;
-    const serves = (now: RoleObservation) => now.status !== null && now.status.state !== 'draining';
-    if (!observed.present || insist) return engineAnswers(ctx);
-    if (serves(observed)) {
-      this.#awaySince.delete(volumeId);
-      await sleep(SECOND_LOOK_MS, ctx.signal);
-      return serves(await initiator.observe(ctx, volumeId)) && engineAnswers(ctx);
-    }
-    const since = this.#awaySince.get(volumeId) ?? performance.now();
-    this.#awaySince.set(volumeId, since);
-    return performance.now() - since > ABANDONED_MS && engineAnswers(ctx);
-  }
-
   /** Another process may take the port between our choice and tgtd's bind, or while the host was down. */
   async #serve(
     ctx: Ctx,
-    { wanted: { volume, target }, observed }: Situation,
+    { wanted: { volume }, observed }: Situation,
     admit: 'attached' | 'nobody' = 'attached',
   ): Promise<void> {
     const { records, targets, ports, node } = this.#deps;
     for (let attempt = 1; ; attempt++) {
+      if (this.#isMovedAway(known(this.#wanted(volume.name), 'volume'))) {
+        await records.moveTarget(ctx, volume.id, { address: this.#deps.targetAddress });
+      }
       const wanted = known(this.#wanted(volume.name), 'volume');
       try {
         await targets.ensure(ctx, targetSpec(wanted, admit === 'nobody' ? null : wanted.attachment));
@@ -249,12 +253,12 @@ export class Converger {
         const movable = hasCode(reason, 'conflict') && !observed.mount && attempt < PORT_ATTEMPTS;
         if (!movable) throw reason;
         const taken = new Set(records.targetsOn(node).map((record) => record.port));
-        const port = await findFreePort(known(target, 'target').address, ports, taken);
+        const port = await findFreePort(known(wanted.target, 'target').address, ports, taken);
         ctx.log.warn(
           { volume: volume.name, port, err: reason },
           'port taken by another process: target moves',
         );
-        await records.moveTarget(ctx, volume.id, port);
+        await records.moveTarget(ctx, volume.id, { port });
       }
     }
   }

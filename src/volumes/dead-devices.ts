@@ -11,14 +11,19 @@ interface DeadDevice {
   readonly device: string;
   /** The kernel's number of this use of the device: the name is given to another volume one day. */
   readonly sequence: string;
+  readonly what: string;
 }
 
 export class DeadDevices {
   /** By volume id. */
   readonly #devices = new Map<string, DeadDevice>();
 
-  async note(volumeId: string, device: string): Promise<void> {
-    this.#devices.set(volumeId, { device, sequence: await sequenceOf(device) });
+  async note(volumeId: string, device: string, what = 'died'): Promise<void> {
+    this.#devices.set(volumeId, { device, sequence: await sequenceOf(device), what });
+  }
+
+  has(volumeId: string): boolean {
+    return this.#devices.has(volumeId);
   }
 
   /** What to tell while a container still has the dead device. */
@@ -27,7 +32,7 @@ export class DeadDevices {
     if (!dead) return null;
     if (dead.sequence === (await sequenceOf(dead.device)) && (await isHeld(dead.device))) {
       return (
-        `the device of volume ${name} died under running containers, which get errors: stop all containers that ` +
+        `the device of volume ${name} ${dead.what} under running containers, which get errors: stop all containers that ` +
         'use it; the next start has a new device, whose file system was checked'
       );
     }

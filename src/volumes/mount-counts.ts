@@ -25,8 +25,8 @@ export interface MountCounts {
   add(volumeId: string, mountId: string): Promise<void>;
   /** Answers false when the id did not hold the volume. */
   drop(volumeId: string, mountId: string): Promise<boolean>;
-  /** Forgets all ids of the volume. */
-  clear(volumeId: string): Promise<void>;
+  /** Forgets all ids of the volume, but for one mount of `keep`. */
+  clear(volumeId: string, keep?: string): Promise<void>;
   /**
    * So many containers hold the volume. Those beyond what is counted are counted too, until the next call says
    * otherwise: each gives way to an unmount of an id that is not known.
@@ -86,9 +86,11 @@ export async function loadMountCounts(file: string, bootId: string, log: Log): P
       await failPoint('after count drop');
       return true;
     },
-    async clear(volumeId) {
+    async clear(volumeId, keep) {
+      const forgotten = volumes.delete(volumeId);
+      if (keep !== undefined) tally.put(volumeId, keep);
       tally.adopt(volumeId, 0);
-      if (volumes.delete(volumeId)) await save();
+      if (forgotten) await save();
     },
   };
 }

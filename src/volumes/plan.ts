@@ -8,6 +8,8 @@
  *   after them. Nothing is remembered between two plans, so a plugin killed anywhere goes on from what it finds.
  * - Going up: data file, target, attachment, admission, device, file system, mount. Going down: the reverse.
  *   A host gives its attachment back only when its device is gone and the target admits nobody.
+ * - A device of an attachment that is over is taken away at once, whoever has it mounted: another node writes, and
+ *   what is mounted here can only be wrong. Its file system goes after it, as it could flush nothing any more.
  * - While the engine stops or starts, going down ends at the file system: the device, its container and the
  *   attachment stay, because after the start the engine mounts again before anybody could make them anew.
  * - After an upgrade of the plugin what is in use stays as it is. A target of another image is made anew when
@@ -34,7 +36,13 @@ export interface Observed {
   readonly target: { readonly present: boolean; readonly serving: boolean; readonly renewable: boolean };
   /** Usable: its device is up, with the account of the current epoch. */
   /** Draining: the engine has asked it to stop, and it waits for the device's last user. */
-  readonly initiator: { readonly present: boolean; readonly usable: boolean; readonly draining: boolean };
+  /** Lost: of an attachment that another has followed, as this node was away; its target refuses it. */
+  readonly initiator: {
+    readonly present: boolean;
+    readonly usable: boolean;
+    readonly draining: boolean;
+    readonly lost: boolean;
+  };
   /** The device may be taken away: false while the engine starts or stops, as far as anybody can tell. */
   readonly detachable: boolean;
   /** current: on the device the initiator has now. */
@@ -48,6 +56,7 @@ export const stepKinds = [
   'markReady',
   'claimAttachment',
   'attachDevice',
+  'forfeitDevice',
   'makeFileSystem',
   'mountFileSystem',
   'unmountFileSystem',
@@ -61,6 +70,7 @@ export const stepKinds = [
 export type Step = (typeof stepKinds)[number];
 
 export function plan(wanted: Wanted, observed: Observed): Step[] {
+  if (observed.initiator.lost) return ['forfeitDevice'];
   if (wanted.volume.status === 'removing') return planRemoval(wanted, observed);
   const hosting = wanted.target?.node === wanted.node;
   if (wanted.volume.status === 'creating') {

@@ -15,7 +15,9 @@ import { findFreePort } from '../dataplane/free-port.js';
 import { DATA_DIRECTORY } from '../dataplane/file-system.js';
 import { AppError, hasCode } from '../errors.js';
 import type { VolumeRecord } from '../state/records.js';
+import { claimAttachment } from './claim.js';
 import { checkRemovable } from './data-check.js';
+import { isRemovedElsewhere, nameIsTaken, untilMade, untilRemoved } from './elsewhere.js';
 import { describeDifference, parseOptions, type OptionDefaults, type VolumeSpec } from './options.js';
 import { newTargetRecord, newVolumeRecord } from './volume.js';
 import { parseVolumeName } from './volume-name.js';
@@ -29,7 +31,6 @@ import type { VolumeWork, VolumeWorkDeps } from './volume-work.js';
 export interface ServiceDeps extends VolumeWorkDeps {
   readonly work: VolumeWork;
   readonly defaults: OptionDefaults;
-  readonly targetAddress: string;
   readonly mountTimeoutMs: number;
   readonly repairs: Pick<RepairLog, 'of'>;
 }
@@ -59,6 +60,7 @@ export class LocalVolumeService implements VolumeService {
         if (isNew) await this.#undoCreate(name);
         throw reason;
       });
+      await untilMade(ctx, this.#deps, name);
     });
     caller.log.info({ volume: name }, 'volume created');
   }
@@ -74,9 +76,11 @@ export class LocalVolumeService implements VolumeService {
       if (attachedHere || counts.total(volume.id) > 0) await this.#work.dropStaleCounts(ctx, volume);
       // A leftover of a detach that could not finish is finished first: it is ours, and nobody counts on it.
       if (attachedHere) await this.#work.converge(ctx, name, { insist: true });
+      await this.#takeFromDead(ctx, volume);
       await checkRemovable(this.#deps, volume);
       await records.markRemoving(ctx, name);
       await this.#work.converge(ctx, name);
+      await untilRemoved(ctx, this.#deps, volume);
     });
     this.#work.forget(name);
     caller.log.info({ volume: name }, 'volume removed');
@@ -88,11 +92,12 @@ export class LocalVolumeService implements VolumeService {
     return this.#work.locks.run(ctx, name, async () => {
       const volume = records.volume(name) ?? (await records.fetch(ctx, name));
       if (!volume) throw new AppError('not_found', `volume ${name} does not exist`);
-      if (volume.status === 'removing') throw beingRemoved(name);
+      if (volume.status === 'removing') throw nameIsTaken(this.#deps, volume);
+      await untilMade(ctx, this.#deps, name);
       this.#work.mountBegins(name);
       await counts.add(volume.id, mountId);
       try {
-        await this.#work.converge(ctx, name, { newMounts: 1 });
+        await this.#work.converge(ctx, name, { newMount: mountId });
         ctx.signal.throwIfAborted();
         this.#mustBeReady(volume);
       } catch (reason) {
@@ -143,7 +148,10 @@ export class LocalVolumeService implements VolumeService {
   list(): readonly VolumeView[] {
     const { records } = this.#deps;
     return [
-      ...records.volumes().map((volume) => this.#view(volume)),
+      ...records
+        .volumes()
+        .filter((volume) => !isRemovedElsewhere(this.#deps, volume))
+        .map((volume) => this.#view(volume)),
       ...records.unreadableVolumes().map(viewUnreadable),
     ];
   }
@@ -152,7 +160,7 @@ export class LocalVolumeService implements VolumeService {
     const { records } = this.#deps;
     try {
       const volume = records.volume(name);
-      return volume && this.#view(volume);
+      return volume && !isRemovedElsewhere(this.#deps, volume) ? this.#view(volume) : null;
     } catch {
       const unreadable = records.unreadableVolumes().find((volume) => volume.name === name);
       return unreadable ? viewUnreadable(unreadable) : null;
@@ -176,10 +184,20 @@ export class LocalVolumeService implements VolumeService {
       if (isNew) return true;
       existing = await records.fetch(ctx, name);
     }
+    if (existing?.status === 'removing') throw nameIsTaken(this.#deps, existing);
     const difference = existing && describeDifference(existing, spec);
     if (difference != null) throw new AppError('conflict', `volume ${name} exists already: ${difference}`);
-    if (existing?.status === 'ready' || existing?.status === 'creating') return false;
+    if (existing) return false;
     throw beingRemoved(name);
+  }
+
+  /** What a node that is away has attached is nobody's: it is taken over as for a mount, and given back. */
+  async #takeFromDead(ctx: Ctx, { name, id }: VolumeRecord): Promise<void> {
+    const { records, liveness, failoverAfterMs } = this.#deps;
+    const holder = records.attachment(id)?.node;
+    if (holder === undefined || liveness.awayMs(holder) < failoverAfterMs) return;
+    await claimAttachment(ctx, this.#deps, name);
+    await this.#work.converge(ctx, name, { insist: true });
   }
 
   /** The answer of a write can be lost, not the write: what is there now tells, if etcd tells anything. */
@@ -190,13 +208,10 @@ export class LocalVolumeService implements VolumeService {
     throw reason;
   }
 
-  /** A convergence may end without a mount: the volume went away meanwhile, or its node has not made it yet. */
+  /** A convergence may end without a mount: the volume went away meanwhile. */
   #mustBeReady({ name, id }: VolumeRecord): void {
     const now = this.#deps.records.volume(name);
-    if (now?.id === id && now.status === 'ready') return;
-    if (now?.id !== id || now.status === 'removing') throw beingRemoved(name);
-    const node = this.#deps.records.target(id)?.node ?? 'its node';
-    throw new AppError('unavailable', `volume ${name} is not made yet: ${node} is still at it; try again`);
+    if (now?.id !== id || now.status !== 'ready') throw beingRemoved(name);
   }
 
   async #undoCreate(name: string): Promise<void> {

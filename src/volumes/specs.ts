@@ -1,8 +1,9 @@
 /** What the records ask of the data plane. */
+import type { RoleObservation } from '../dataplane/role-container.js';
 import type { InitiatorSpec } from '../dataplane/initiator.js';
 import type { TargetSpec } from '../dataplane/target.js';
 import { AppError } from '../errors.js';
-import type { AttachmentRecord, TargetRecord } from '../state/records.js';
+import type { AttachmentRecord, TargetRecord, VolumeRecord } from '../state/records.js';
 import type { Wanted } from './plan.js';
 
 export function targetSpec({ volume, target }: Wanted, attachment: AttachmentRecord | null): TargetSpec {
@@ -21,6 +22,12 @@ export function initiatorSpec({ volume, target, attachment }: Wanted): Initiator
     sizeBytes: volume.sizeBytes,
     account: known(attachment, 'attachment'),
   };
+}
+
+/** Whether what is here logs in with the account of an attachment that another one has followed. */
+export function isOfFormerEpoch({ epoch }: VolumeRecord, { settings }: RoleObservation): boolean {
+  const used = /-(\d+)$/.exec(settings.get('user') ?? '')?.[1];
+  return used !== undefined && Number(used) < epoch;
 }
 
 export function known<T>(value: T | null, what: string): T {

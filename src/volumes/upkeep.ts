@@ -23,17 +23,34 @@ export class Upkeep {
   }
 
   /** One pass of the timer over all that this host has to do with; a failure is kept in the volume's Status. */
-  async reconcile(ctx: Ctx): Promise<void> {
-    const names = this.#deps.records.volumes().map(({ name }) => name);
-    await eachOf(names, RECONCILED_AT_ONCE, async (name) => {
-      if (!ctx.signal.aborted) await this.#reconcileNamed(ctx, name);
+  async reconcile(ctx: Ctx, which: 'all' | 'attachedElsewhere' = 'all'): Promise<void> {
+    const devices = new Set(await this.#deps.initiator.present());
+    const all = this.#deps.records.volumes();
+    const volumes = which === 'all' ? all : all.filter((volume) => this.#isElsewhere(volume));
+    await eachOf(volumes, RECONCILED_AT_ONCE, async (volume) => {
+      if (!ctx.signal.aborted) await this.#reconcileNamed(ctx, volume.name, devices.has(volume.id));
     });
   }
 
-  /** The watch: what another host changes in the records is done here at once, not at the timer's next pass. */
-  follow(ctx: Ctx): void {
-    this.#deps.records.onChange((names) => {
-      for (const name of names) void this.#reconcileNamed(ctx, name);
+  /**
+   * The watch: what another host changes in the records is done here at once, not at the timer's next pass. While
+   * the engine starts (`isSettled` says no) that is only what others have attached: they wait for our targets.
+   */
+  follow(ctx: Ctx, isSettled: () => boolean = () => true): void {
+    const { records, initiator } = this.#deps;
+    records.onChange((names) => {
+      void initiator.present().then(
+        (devices) => {
+          for (const name of names) {
+            const volume = records.volume(name);
+            if (!volume || (!isSettled() && !this.#isElsewhere(volume))) continue;
+            void this.#reconcileNamed(ctx, name, devices.includes(volume.id));
+          }
+        },
+        (err: unknown) => {
+          ctx.log.warn({ err }, 'a change of the records is looked at with the next pass only');
+        },
+      );
     });
   }
 
@@ -50,10 +67,10 @@ export class Upkeep {
   }
 
   /** Never throws. */
-  async #reconcileNamed(ctx: Ctx, name: string): Promise<void> {
+  async #reconcileNamed(ctx: Ctx, name: string, hasDevice: boolean): Promise<void> {
     try {
       const volume = this.#deps.records.volume(name);
-      if (!volume || !this.#concernsUs(volume)) return;
+      if (!volume || !(hasDevice || this.#concernsUs(volume))) return;
       const limited = withDeadline(ctx, this.#deps.mountTimeoutMs);
       await this.#deps.work.locks.run(limited, name, () => this.#reconcileOne(limited, name));
     } catch (err) {
@@ -62,9 +79,14 @@ export class Upkeep {
   }
 
   #concernsUs({ id }: VolumeRecord): boolean {
-    const { records, counts, node } = this.#deps;
-    if (counts.total(id) > 0) return true;
+    const { records, counts, node, converger } = this.#deps;
+    if (counts.total(id) > 0 || converger.deadDevices.has(id)) return true;
     return records.target(id)?.node === node || records.attachment(id)?.node === node;
+  }
+
+  #isElsewhere({ id }: VolumeRecord): boolean {
+    const attachment = this.#deps.records.attachment(id);
+    return attachment !== null && attachment.node !== this.#deps.node;
   }
 
   async #reconcileOne(ctx: Ctx, name: string): Promise<void> {

@@ -14,8 +14,9 @@ import {
   type VolumeRecord,
 } from '../state/records.js';
 import type { RecordedChange, Replica } from '../state/replica.js';
-import type { Comparison, Entry, State } from '../state/state.js';
+import type { Comparison, State } from '../state/state.js';
 import { newAttachmentRecord } from './volume.js';
+import { decode, decodeAll, unreadableOf, type UnreadableVolume } from './volume-entries.js';
 
 const ATTEMPTS = 8;
 
@@ -63,17 +64,8 @@ export class VolumeRecords {
     return [...new Set(here.map(({ volume }) => volume))].sort();
   }
 
-  /** What this version cannot read: damaged, or of a newer version. It exists, whatever else. */
   unreadableVolumes(): UnreadableVolume[] {
-    return this.#replica.list(keys.volumes).flatMap((entry) => {
-      try {
-        decode(records.volume, entry);
-        return [];
-      } catch (reason) {
-        const name = entry.key.slice(keys.volumes.length);
-        return [{ name, createdAt: createdAtOf(entry), reason: AppError.from(reason).message }];
-      }
-    });
+    return unreadableOf(this.#replica.list(keys.volumes));
   }
 
   /** @throws `conflict` when a newer version has changed what all hosts share: nothing new is made beside it. */
@@ -96,12 +88,24 @@ export class VolumeRecords {
     });
   }
 
-  /** Called with the names of volumes whose records changed. */
+  /** Called with the names of volumes whose records, target or attachment changed. */
   onChange(listener: (names: readonly string[]) => void): void {
     this.#replica.onChange((changed) => {
-      const prefix = keys.volumes;
-      listener(changed.filter((key) => key.startsWith(prefix)).map((key) => key.slice(prefix.length)));
+      const isNamed = (key: string) => key.startsWith(keys.volumes);
+      const named = changed.filter(isNamed).map((key) => key.slice(keys.volumes.length));
+      const others = new Set(changed.filter((key) => !isNamed(key)));
+      const belonging = this.volumes().filter(
+        ({ id }) => others.has(keys.target(id, 0)) || others.has(keys.attachment(id)),
+      );
+      listener([...new Set([...named, ...belonging.map(({ name }) => name)])]);
     });
+  }
+
+  /** How a user knows the node: by its host name, if there is one. */
+  nodeName(node: string): string {
+    const entry = this.#replica.get(keys.node(node));
+    const [known] = decodeAll(records.node, entry ? [entry] : []);
+    return known && known.hostname !== node ? `${known.hostname} (${node})` : node;
   }
 
   /** Reads the volume and what belongs to it from shared state itself. */
@@ -143,14 +147,18 @@ export class VolumeRecords {
     });
   }
 
-  async moveTarget(ctx: Ctx, volumeId: string, port: number): Promise<void> {
+  async moveTarget(
+    ctx: Ctx,
+    volumeId: string,
+    to: Partial<Pick<TargetRecord, 'address' | 'port'>>,
+  ): Promise<void> {
     const key = keys.target(volumeId, 0);
     await this.#retry(ctx, [key], () => {
       const target = this.target(volumeId);
       return (
         target && {
           if: [this.#unchanged(key)],
-          then: [{ put: key, value: records.target.encode({ ...target, port }) }],
+          then: [{ put: key, value: records.target.encode({ ...target, ...to }) }],
         }
       );
     });
@@ -163,7 +171,7 @@ export class VolumeRecords {
       const volume = this.#existing(name);
       if (volume.status === 'removing') return null;
       const attachment = this.attachment(volume.id);
-      if (attachment) throw inUse(name, attachment.node);
+      if (attachment) throw inUse(name, this.nodeName(attachment.node));
       const removing: VolumeRecord = {
         ...volume,
         status: 'removing',
@@ -183,7 +191,7 @@ export class VolumeRecords {
       const volume = this.#existing(name);
       const current = this.attachment(volume.id);
       if (current?.node === node) return null;
-      if (current) throw inUse(name, current.node);
+      if (current) throw inUse(name, this.nodeName(current.node));
       if (volume.status === 'removing') throw beingRemoved(name);
       const attachment = newAttachmentRecord(volume, node);
       return {
@@ -193,6 +201,28 @@ export class VolumeRecords {
           { put: keys.volume(name), value: records.volume.encode({ ...volume, epoch: attachment.epoch }) },
         ],
       };
+    });
+  }
+
+  /**
+   * Gives this node what `from` recorded for another one, with a new epoch. False when that one is alive, or when
+   * attachment or volume changed meanwhile. That it can be done at all means that etcd has a majority.
+   */
+  async takeOver(ctx: Ctx, name: string, node: string, from: AttachmentRecord): Promise<boolean> {
+    const volume = this.#existing(name);
+    const key = keys.attachment(volume.id);
+    if (this.attachment(volume.id)?.epoch !== from.epoch || volume.status !== 'ready') return false;
+    const attachment = newAttachmentRecord(volume, node);
+    return this.#transact(ctx, {
+      if: [
+        this.#unchanged(keys.volume(name)),
+        this.#unchanged(key),
+        { key: keys.alive(from.node), absent: true },
+      ],
+      then: [
+        { put: key, value: records.attachment.encode(attachment) },
+        { put: keys.volume(name), value: records.volume.encode({ ...volume, epoch: attachment.epoch }) },
+      ],
     });
   }
 
@@ -252,21 +282,8 @@ export class VolumeRecords {
   }
 }
 
-/** Docker fails a whole listing on a time that is none. */
-function createdAtOf({ value }: Entry): string {
-  const text = /"createdAt":\s*"([^"]*)"/.exec(value)?.[1] ?? '';
-  return new Date(Number.isNaN(Date.parse(text)) ? 0 : text).toISOString();
-}
-
 /** A name can be made anew; only name and id together say which volume is meant. */
 type VolumeKey = Pick<VolumeRecord, 'name' | 'id'>;
-
-export interface UnreadableVolume {
-  readonly name: string;
-  /** RFC 3339. */
-  readonly createdAt: string;
-  readonly reason: string;
-}
 
 interface Decision {
   readonly if: readonly Comparison[];
@@ -276,34 +293,15 @@ interface Decision {
 export function inUse(name: string, node: string): AppError {
   return new AppError(
     'in_use',
-    `volume ${name} is in use on node ${node}: stop the containers that use it first`,
+    `volume ${name} is in use on node ${node}: stop the containers that use it there first`,
   );
 }
 
-export function beingRemoved(name: string): AppError {
-  return new AppError('conflict', `volume ${name} is being removed: try again in a moment`);
-}
-
-/** What an entry holds, read once: entries never change, and a listing of a thousand reads each every time. */
-const decoded = new WeakMap<Entry, unknown>();
-
-function decode<T>(codec: Codec<T>, entry: Entry | null): T | null {
-  if (!entry) return null;
-  // The key's prefix, and so the entry, belongs to one codec.
-  const known = decoded.get(entry) as T | undefined;
-  if (known !== undefined) return known;
-  const record = codec.decode(entry.key, entry.value);
-  decoded.set(entry, record);
-  return record;
-}
-
-/** One damaged record must not hide the others: it is left out of lists, and named when it is asked for. */
-function decodeAll<T>(codec: Codec<T>, entries: readonly Entry[]): T[] {
-  return entries.flatMap((entry) => {
-    try {
-      return [decode(codec, entry)].filter((record) => record !== null);
-    } catch {
-      return [];
-    }
-  });
+/** `awaited`: the node that has to finish it, and is away. */
+export function beingRemoved(name: string, awaited?: string): AppError {
+  const text =
+    awaited === undefined
+      ? 'try again in a moment'
+      : `node ${awaited}, which has its data, is away and finishes that when it is back`;
+  return new AppError('conflict', `volume ${name} is being removed: ${text}`);
 }

@@ -1,6 +1,6 @@
 import { formatSize } from '../lib/size.js';
 import type { AttachmentRecord, TargetRecord, VolumeRecord } from '../state/records.js';
-import type { UnreadableVolume } from './volume-records.js';
+import type { UnreadableVolume } from './volume-entries.js';
 import type { VolumeView } from './volume-service.js';
 
 export interface VolumeSituation {

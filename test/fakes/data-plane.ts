@@ -45,13 +45,14 @@ export interface World {
 
 const same = (one: unknown, other: unknown) => JSON.stringify(one) === JSON.stringify(other);
 
-export function createFakeDataPlane(): FakeDataPlane {
+/** `hosting`: the world of the host whose targets and disks this one attaches. */
+export function createFakeDataPlane(hosting?: World): FakeDataPlane {
   const world: World = {
-    backing: new Map(),
-    targets: new Map(),
+    backing: hosting?.backing ?? new Map<never, never>(),
+    targets: hosting?.targets ?? new Map<never, never>(),
     initiators: new Map(),
     mounts: new Map(),
-    formatted: new Map(),
+    formatted: hosting?.formatted ?? new Map<never, never>(),
     heldDevices: new Set(),
     takenPorts: new Set(),
     emptyPool: false,
@@ -79,10 +80,15 @@ export function createFakeDataPlane(): FakeDataPlane {
     if (fails) throw fails.reason;
   }
 
-  const observation = (present: boolean, ready: boolean, device?: string): RoleObservation => ({
+  const observation = (
+    present: boolean,
+    ready: boolean,
+    device?: string,
+    user?: string,
+  ): RoleObservation => ({
     present,
     generation: present ? 'g' : null,
-    settings: new Map(),
+    settings: new Map(user === undefined ? [] : [['user', user]]),
     status: ready
       ? {
           role: 'fake',
@@ -140,7 +146,8 @@ export function createFakeDataPlane(): FakeDataPlane {
     observe: (_ctx, volumeId) => {
       const attached = world.initiators.get(volumeId);
       const drains = world.draining.has(volumeId);
-      const observed = observation(attached !== undefined, attached !== undefined, attached?.device);
+      const there = attached !== undefined;
+      const observed = observation(there, there, attached?.device, attached?.account.chapUser);
       const status = observed.status && { ...observed.status, ...(drains ? { state: 'draining' } : {}) };
       return Promise.resolve({
         ...observed,
@@ -171,6 +178,8 @@ export function createFakeDataPlane(): FakeDataPlane {
       }
       return effect(`detach ${volumeId}`, () => world.initiators.delete(volumeId));
     },
+    forfeit: (_ctx, volumeId) => effect(`forfeit ${volumeId}`, () => world.initiators.delete(volumeId)),
+    present: () => Promise.resolve([...world.initiators.keys()]),
   };
 
   const volumeOf = (device: string): string => {

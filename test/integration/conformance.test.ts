@@ -127,6 +127,8 @@ describe('our driver', () => {
       defaults: { sizeBytes: 2 ** 30, fs: 'ext4' as const, pool: 'default' },
       targetAddress: '127.0.0.1',
       mountTimeoutMs: 5000,
+      failoverAfterMs: 30_000,
+      liveness: { awayMs: () => 0 },
       background: ctx,
       repairs: { of: () => '' },
     };

@@ -76,6 +76,9 @@ export interface LabHost {
   stopEngine(options?: { signal?: 'SIGTERM' | 'SIGKILL'; timeoutMs?: number }): Promise<void>;
   startEngine(): Promise<void>;
   reboot(): Promise<void>;
+  /** Every process of the host is killed at once; it stays so until `powerOn`. */
+  powerOff(): Promise<void>;
+  powerOn(): Promise<void>;
   /** Take the host off the lab's network, and put it back. */
   cut(): Promise<void>;
   mend(): Promise<void>;
@@ -348,7 +351,15 @@ class Host implements LabHost {
   }
 
   async reboot(): Promise<void> {
+    await this.powerOff();
+    await this.powerOn();
+  }
+
+  async powerOff(): Promise<void> {
     await this.end();
+  }
+
+  async powerOn(): Promise<void> {
     for (const name of readdirSync(this.run)) rmSync(join(this.run, name), { recursive: true, force: true });
     await this.boot();
     await this.startEngine();

@@ -66,6 +66,7 @@ function start(): Background {
       cache: { state: 'missing', reason: '' },
       close: () => Promise.resolve(),
     } as unknown as Replica,
+    liveness: { close: () => undefined } as never,
     upkeep: {
       reconcile: () => done('reconcile'),
       follow: () => calls.push('follow'),

@@ -78,6 +78,7 @@ describe('settings', () => {
       defaults: { sizeBytes: 10 * 1024 ** 3, fs: 'ext4', pool: 'default' },
       mountTimeoutMs: 25_000,
       drainTimeoutMs: 90_000,
+      failoverAfterMs: 30_000,
       events: { maxCount: 10_000, maxAgeMs: 604_800_000, noise: false },
       nodeLabels: {},
     });

@@ -296,11 +296,11 @@ describe("tgtd's management socket", () => {
   });
 
   /** What a tgtd is told when the admission changes from one spec line to another. */
-  const changeAdmission = async (from: string, to: string): Promise<string[]> => {
+  const changeAdmission = async (from: string, to: string, held = 0): Promise<string[]> => {
     const { stdout, stderr } = await perl(`
       require Role; require Target;
       package Fake;
-      sub connections { return ({ sid => 5, cid => 1, initiator => 'iqn.a' }) }
+      sub connections { return () }
       sub call { my ($self, $op, $mode, %with) = @_; push @asked, "$op $mode " . ($with{text} // $with{sid}) }
       package main;
       my $target = Target->new;
@@ -311,9 +311,8 @@ describe("tgtd's management socket", () => {
       @Fake::asked = ();
       $target->{ports} = { 13_260 => 1 };
       $target->{spec} = {${to}};
-      our $held = 0;
+      our $held = ${String(held)};
       push @Fake::asked, $target->admit ? 'alone' : 'others';
-      $held = 1;
       print join "\n", @Fake::asked;
     `);
     expect(stderr).toBe('');
@@ -321,33 +320,29 @@ describe("tgtd's management socket", () => {
   };
 
   it('is never left with a name that is admitted and no account: it would ask for no secret then', async () => {
+    expect(await changeAdmission("admit => 'iqn.a u-1 s-1'", '')).toEqual([
+      'unbind target initiator-name=iqn.a',
+      'unbind account user=u-1',
+      'delete account user=u-1',
+      'alone',
+    ]);
+    expect(await changeAdmission('', "admit => 'iqn.a u-1 s-1'")).toEqual([
+      'new account user=u-1,password=secret',
+      'bind account user=u-1',
+      'bind target initiator-name=iqn.a',
+      'alone',
+    ]);
+  });
+
+  it('is never told to admit another one: a new tgtd does, as this one may be at writes of the former', async () => {
     const to = (admit: string) => changeAdmission("admit => 'iqn.a u-1 s-1'", admit);
-    expect(await to('')).toEqual([
-      'unbind target initiator-name=iqn.a',
-      'unbind account user=u-1',
-      'delete account user=u-1',
-      'delete connection 5',
-      'alone',
-    ]);
-    expect(await to("admit => 'iqn.b u-2 s-2'")).toEqual([
-      'unbind target initiator-name=iqn.a',
-      'new account user=u-2,password=secret',
-      'bind account user=u-2',
-      'unbind account user=u-1',
-      'delete account user=u-1',
-      'bind target initiator-name=iqn.b',
-      'delete connection 5',
-      'alone',
-    ]);
-    expect(await to("admit => 'iqn.a u-2 s-2'")).toEqual([
-      'new account user=u-2,password=secret',
-      'bind account user=u-2',
-      'unbind account user=u-1',
-      'delete account user=u-1',
-      'delete connection 5',
-      'alone',
-    ]);
+    expect(await to("admit => 'iqn.b u-2 s-2'")).toEqual(['others']);
+    expect(await to("admit => 'iqn.a u-2 s-2'")).toEqual(['others']);
     expect(await to("admit => 'iqn.a u-1 s-1'")).toEqual(['alone']);
+  });
+
+  it('is replaced when somebody is still connected after it was closed', async () => {
+    expect((await changeAdmission("admit => 'iqn.a u-1 s-1'", '', 1)).at(-1)).toBe('others');
   });
 
   it('that closes without an answer is an error', async () => {

@@ -54,6 +54,8 @@ beforeEach(async () => {
     defaults: { sizeBytes: 2 ** 30, fs: 'ext4' as const, pool: 'default' },
     targetAddress: '127.0.0.1',
     mountTimeoutMs: 2000,
+    failoverAfterMs: 30_000,
+    liveness: { awayMs: () => 0 },
     background: ctx,
     repairs: { of: () => '' },
   };

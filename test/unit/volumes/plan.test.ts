@@ -27,11 +27,12 @@ const settled: Wanted = { node: 'here', volume, target, attachment: null, mounte
 const idle: Observed = {
   backing: true,
   target: { present: true, serving: true, renewable: false },
-  initiator: { present: false, usable: false, draining: false },
+  initiator: { present: false, usable: false, draining: false, lost: false },
   detachable: true,
   mount: null,
 };
-const usable = { present: true, usable: true, draining: false };
+const usable = { present: true, usable: true, draining: false, lost: false };
+const lost = { ...usable, usable: false, lost: true };
 const mount = { current: true, readOnly: false };
 
 describe('a plan', () => {
@@ -125,9 +126,34 @@ describe('a plan', () => {
       ['unmountFileSystem'],
     ],
     [
+      'the end of a device that is lost before anything else, though it is mounted',
+      { mounted: true, attachment: theirs },
+      { initiator: lost, mount },
+      ['forfeitDevice'],
+    ],
+    ['the same when nothing here mounts it', { attachment: theirs }, { initiator: lost }, ['forfeitDevice']],
+    [
+      'the same while the engine starts: nobody could use it again',
+      { attachment: theirs },
+      { initiator: lost, mount, detachable: false },
+      ['forfeitDevice'],
+    ],
+    [
+      'the same for a volume that is being removed',
+      { volume: { ...volume, status: 'removing' }, target: { node: 'there' } as TargetRecord },
+      { initiator: lost },
+      ['forfeitDevice'],
+    ],
+    [
+      'the end of its file system after the device',
+      { attachment: theirs },
+      { mount: { ...mount, current: false } },
+      ['unmountFileSystem'],
+    ],
+    [
       'a mount away from a device that is being stopped',
       { mounted: true, attachment: ours },
-      { initiator: { present: true, usable: false, draining: true }, mount },
+      { initiator: { present: true, usable: false, draining: true, lost: false }, mount },
       ['unmountFileSystem'],
     ],
     [

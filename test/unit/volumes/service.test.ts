@@ -29,12 +29,18 @@ let stateDown = false;
 /** Who has volumes mounted, by the engine's word; an error when it does not answer. */
 let users: string[] | AppError = [];
 let replicas: Replica[] = [];
+/** Nothing listens there: the data plane is a fake. It is no loopback, as nodes reach each other's targets. */
+let targetAddress = '0.0.0.0';
+/** For how long a node has been away. */
+const awayMs = new Map<string, number>();
 
 beforeEach(() => {
   directory = mkdtempSync(join(tmpdir(), 'service-'));
   memory = createMemoryState();
   plane = createFakeDataPlane();
   stateDown = false;
+  awayMs.clear();
+  targetAddress = '0.0.0.0';
   users = [];
   replicas = [];
 });
@@ -60,7 +66,7 @@ function faultyState(): State {
 }
 
 /** A service as a start of the plugin makes it: all it knows comes from disk, state and the data plane. */
-async function start(node = 'node-a'): Promise<LocalVolumeService & { upkeep: Upkeep }> {
+async function start(node = 'node-a', here = plane): Promise<LocalVolumeService & { upkeep: Upkeep }> {
   const state = faultyState();
   const replica = await openReplica({
     state,
@@ -75,16 +81,18 @@ async function start(node = 'node-a'): Promise<LocalVolumeService & { upkeep: Up
     node,
     records,
     counts: await loadMountCounts(join(directory, node, 'mounts.json'), 'boot', log),
-    targets: plane.targets,
-    initiator: plane.initiator,
-    fileSystems: plane.fileSystems,
+    targets: here.targets,
+    initiator: here.initiator,
+    fileSystems: here.fileSystems,
     paths: createHostPaths(directory, '/mnt'),
     ports: { first: 51_000, last: 51_099 },
     engineAnswers: () => Promise.resolve(true),
     usersOf: () => (users instanceof AppError ? Promise.reject(users) : Promise.resolve(users)),
     defaults: { sizeBytes: 2 ** 30, fs: 'ext4' as const, pool: 'default' },
-    targetAddress: '127.0.0.1',
+    targetAddress,
     mountTimeoutMs: 2000,
+    failoverAfterMs: 300,
+    liveness: { awayMs: (other: string) => awayMs.get(other) ?? 0 },
     background: ctx,
     repairs: { of: () => '' },
   };
@@ -351,6 +359,168 @@ describe('mount', () => {
     rmSync(join(directory, 'node-a', 'mounts.json'));
     const after = await start();
     await expect(after.mount(ctx, 'db', 'a')).resolves.toMatch(/^\/mnt\/.*\/data$/);
+  });
+});
+
+describe('the attachment of a node that is away', () => {
+  /** A volume of node-a that node-b has mounted. */
+  async function abandoned() {
+    const away = createFakeDataPlane(plane.world);
+    const [one, two] = [await start('node-a'), await start('node-b', away)];
+    await one.create(ctx, 'db', {});
+    one.upkeep.follow(ctx);
+    await vi.waitFor(() => two.mount(ctx, 'db', 'b'));
+    return { one, two, away };
+  }
+
+  const admitted = () => [...plane.world.targets.values()][0]?.admit;
+
+  it('is taken over once that lasts long enough, with a new account that the target then admits', async () => {
+    const { one } = await abandoned();
+    const before = admitted();
+    awayMs.set('node-b', 300);
+    await one.mount(ctx, 'db', 'a');
+    expect(admitted()?.epoch).toBe((before?.epoch ?? 0) + 1);
+    expect(admitted()?.chapSecret).not.toBe(before?.chapSecret);
+    expect(await one.get(ctx, 'db')).toMatchObject({ status: { attachedTo: 'node-a', mountsHere: 1 } });
+  });
+
+  it('is waited for, and taken over in the same call when its time comes', async () => {
+    const { one } = await abandoned();
+    awayMs.set('node-b', 1);
+    setTimeout(() => awayMs.set('node-b', 300), 50);
+    await one.mount(ctx, 'db', 'a');
+    expect(await one.get(ctx, 'db')).toMatchObject({ status: { attachedTo: 'node-a' } });
+  });
+
+  it('is refused within the time of a mount before that, with when to try again', async () => {
+    const { one } = await abandoned();
+    awayMs.set('node-b', 200);
+    await expect(one.mount(ctx, 'db', 'a')).rejects.toMatchObject({
+      code: 'in_use',
+      message: expect.stringMatching(
+        /attached to node node-b, which has been away for .*: it is taken over/,
+      ) as string,
+    });
+    expect(await one.get(ctx, 'db')).toMatchObject({ status: { attachedTo: 'node-b', mountsHere: 0 } });
+  });
+
+  it('is not taken over when it is alive after all, whatever this node believes', async () => {
+    const { one } = await abandoned();
+    const lease = await memory.lease(ctx, 60_000);
+    await memory.transact(ctx, { if: [], then: [{ put: keys.alive('node-b'), value: '{}', lease }] });
+    awayMs.set('node-b', 300);
+    await expect(one.mount(ctx, 'db', 'a')).rejects.toMatchObject({ code: 'in_use' });
+    expect(admitted()?.chapUser).toMatch(/-1$/);
+  });
+
+  it('is not taken over while etcd is away', async () => {
+    const { one } = await abandoned();
+    awayMs.set('node-b', 300);
+    stateDown = true;
+    await expect(one.mount(ctx, 'db', 'a')).rejects.toThrow('etcd at test cannot be reached');
+    stateDown = false;
+    expect(await one.get(ctx, 'db')).toMatchObject({ status: { attachedTo: 'node-b' } });
+  });
+
+  it('is left where it is when the node with the data is away too', async () => {
+    const { one } = await abandoned();
+    const three = await start('node-c', createFakeDataPlane(plane.world));
+    awayMs.set('node-a', 300).set('node-b', 300);
+    await expect(three.mount(ctx, 'db', 'c')).rejects.toThrow(
+      'its data is on node node-a, which has been away',
+    );
+    expect(await one.get(ctx, 'db')).toMatchObject({ status: { attachedTo: 'node-b' } });
+  });
+
+  it('is given up there when it is back: device first, then file system and counts; unmounts succeed', async () => {
+    const { one, two, away } = await abandoned();
+    awayMs.set('node-b', 300);
+    await one.mount(ctx, 'db', 'a');
+    away.effects.length = 0;
+    away.world.heldDevices.add('/dev/loop0');
+    await two.upkeep.reconcile(ctx);
+    expect(away.effects).toEqual([expect.stringContaining('forfeit'), expect.stringContaining('unmount')]);
+    expect(await two.get(ctx, 'db')).toMatchObject({ status: { attachedTo: 'node-a', mountsHere: 0 } });
+    await two.unmount(ctx, 'db', 'b');
+    expect(admitted()?.chapUser).toMatch(/-2$/);
+  });
+
+  it('is not claimed again there when who took it over is done, unless somebody mounts it', async () => {
+    const { one, two, away } = await abandoned();
+    awayMs.set('node-b', 300);
+    await one.mount(ctx, 'db', 'a');
+    await one.unmount(ctx, 'db', 'a');
+    await two.upkeep.reconcile(ctx);
+    expect([away.world.initiators.size, away.world.mounts.size]).toEqual([0, 0]);
+    expect(await one.get(ctx, 'db')).toMatchObject({ status: { attachedTo: '' } });
+    awayMs.clear();
+    await two.mount(ctx, 'db', 'again');
+    expect(await one.get(ctx, 'db')).toMatchObject({ status: { attachedTo: 'node-b' } });
+  });
+
+  it('leaves nothing behind there, also when a container mounts anew before that was noticed', async () => {
+    const { one, two, away } = await abandoned();
+    awayMs.set('node-b', 300);
+    await one.mount(ctx, 'db', 'a');
+    await one.unmount(ctx, 'db', 'a');
+    awayMs.clear();
+    await two.mount(ctx, 'db', 'again');
+    expect(away.effects.filter((effect) => effect.startsWith('forfeit'))).toHaveLength(1);
+    expect(await two.get(ctx, 'db')).toMatchObject({ status: { attachedTo: 'node-b', mountsHere: 1 } });
+  });
+
+  it('does not keep the volume from being removed', async () => {
+    const { one } = await abandoned();
+    await expect(one.remove(ctx, 'db')).rejects.toMatchObject({ code: 'in_use' });
+    awayMs.set('node-b', 300);
+    await one.remove(ctx, 'db');
+    expect(await storedKeys()).not.toContainEqual(expect.stringMatching(/attachments|volumes|targets/));
+  });
+});
+
+describe('several nodes', () => {
+  it('refuse what is served on loopback of another one, and claim nothing', async () => {
+    targetAddress = '127.0.0.1';
+    const [one, two] = [await start('node-a'), await start('node-b')];
+    await one.create(ctx, 'db', {});
+    await expect(two.mount(ctx, 'db', 'b')).rejects.toThrow(
+      'served on loopback (127.0.0.1) of node node-a: set TARGET_ADDRESS there',
+    );
+    expect(await storedKeys()).not.toContainEqual(expect.stringContaining('/attachments/'));
+  });
+
+  it('see a target move to the address that is set now, once nobody has it attached', async () => {
+    targetAddress = '127.0.0.1';
+    const one = await start('node-a');
+    await one.create(ctx, 'db', {});
+    await one.mount(ctx, 'db', 'a');
+    targetAddress = '0.0.0.0';
+    users = ['container'];
+    const next = await start('node-a');
+    await next.upkeep.reconcile(ctx);
+    expect([...plane.world.targets.values()][0]?.address).toBe('127.0.0.1');
+    users = [];
+    await next.unmount(ctx, 'db', 'a');
+    await next.upkeep.reconcile(ctx);
+    expect([...plane.world.targets.values()][0]?.address).toBe('0.0.0.0');
+    expect((await next.get(ctx, 'db')).status['target']).toMatch(/^0\.0\.0\.0:/);
+  });
+
+  it('take a volume as removed while the node with its data is away; its name is kept until that is back', async () => {
+    const [one, two] = [await start('node-a'), await start('node-b', createFakeDataPlane())];
+    await one.create(ctx, 'db', {});
+    await two.get(ctx, 'db');
+    awayMs.set('node-a', 1);
+    await two.remove(ctx, 'db');
+    expect(two.list()).toEqual([]);
+    await expect(two.get(ctx, 'db')).rejects.toMatchObject({ code: 'not_found' });
+    await expect(two.create(ctx, 'db', {})).rejects.toThrow('node node-a, which has its data, is away');
+    expect(plane.world.backing.size).toBe(1);
+    awayMs.clear();
+    await one.upkeep.reconcile(ctx);
+    nothingIsLeft();
+    await two.create(ctx, 'db', {});
   });
 });
 
