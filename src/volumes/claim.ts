@@ -28,7 +28,7 @@ const POLL_MS = 250;
 /** @throws `in_use` while another node has it, `unavailable` or `conflict` when its target cannot be reached. */
 export async function claimAttachment(ctx: Ctx, deps: ClaimDeps, name: string): Promise<void> {
   for (;;) {
-    const holder = deps.records.attachment(deps.records.volume(name)?.id ?? '')?.node;
+    const holder = holderOf(deps, name);
     try {
       if (await tryToClaim(ctx, deps, name)) return;
     } catch (reason) {
@@ -37,6 +37,11 @@ export async function claimAttachment(ctx: Ctx, deps: ClaimDeps, name: string): 
     await sleep(POLL_MS, ctx.signal);
     if (ctx.signal.aborted && holder !== undefined) throw stillHeld(deps, name, holder);
   }
+}
+
+function holderOf({ records }: ClaimDeps, name: string): string | undefined {
+  const volume = records.volume(name);
+  return volume ? records.attachment(volume.id)?.node : undefined;
 }
 
 /** False when its time has not come yet. */
