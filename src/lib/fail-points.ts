@@ -18,6 +18,7 @@ const steps = [
   'markReady',
   'claimAttachment',
   'attachDevice',
+  'forfeitDevice',
   'makeFileSystem',
   'mountFileSystem',
   'unmountFileSystem',
