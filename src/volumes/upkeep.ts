@@ -30,6 +30,7 @@ export class Upkeep {
     await eachOf(volumes, RECONCILED_AT_ONCE, async (volume) => {
       if (!ctx.signal.aborted) await this.#reconcileNamed(ctx, volume.name, devices.has(volume.id));
     });
+    if (which === 'all') await this.#dropOrphans(ctx, devices);
   }
 
   /**
@@ -52,6 +53,23 @@ export class Upkeep {
         },
       );
     });
+  }
+
+  /**
+   * Initiators of volumes that were removed while this node was away. Only those without a device: one that has a
+   * device may have users, and is told as a stray (strays.ts).
+   */
+  async #dropOrphans(ctx: Ctx, devices: ReadonlySet<string>): Promise<void> {
+    const { records, initiator, mountTimeoutMs } = this.#deps;
+    if (!records.complete) return;
+    const limited = withDeadline(ctx, mountTimeoutMs);
+    for (const id of devices) {
+      if (records.speaksOf(id)) continue;
+      const { status } = await initiator.observe(limited, id);
+      if (status?.state !== 'starting') continue;
+      ctx.log.info({ volumeId: id }, 'its volume was removed elsewhere: initiator removed');
+      await initiator.forfeit(limited, id);
+    }
   }
 
   /** Often: what an engine that is starting or stopping waits for. */

@@ -41,6 +41,8 @@ export interface World {
   readonly unprepared: Set<string>;
   /** Volume ids whose initiator was asked to stop and waits for its last user. */
   readonly draining: Set<string>;
+  /** Volume ids whose initiator looks for its target in vain. */
+  readonly starting: Set<string>;
 }
 
 const same = (one: unknown, other: unknown) => JSON.stringify(one) === JSON.stringify(other);
@@ -57,6 +59,7 @@ export function createFakeDataPlane(hosting?: World): FakeDataPlane {
     takenPorts: new Set(),
     emptyPool: false,
     draining: new Set(),
+    starting: new Set(),
     unprepared: new Set(),
   };
   const effects: string[] = [];
@@ -148,7 +151,8 @@ export function createFakeDataPlane(hosting?: World): FakeDataPlane {
       const drains = world.draining.has(volumeId);
       const there = attached !== undefined;
       const observed = observation(there, there, attached?.device, attached?.account.chapUser);
-      const status = observed.status && { ...observed.status, ...(drains ? { state: 'draining' } : {}) };
+      const state = world.starting.has(volumeId) ? 'starting' : drains ? 'draining' : 'ready';
+      const status = observed.status && { ...observed.status, state };
       return Promise.resolve({
         ...observed,
         status,

@@ -470,6 +470,18 @@ describe('the attachment of a node that is away', () => {
     expect(await two.get(ctx, 'db')).toMatchObject({ status: { attachedTo: 'node-b', mountsHere: 1 } });
   });
 
+  it('leaves no initiator there that looks for a volume which was removed meanwhile', async () => {
+    const { one, two, away } = await abandoned();
+    const id = String((await one.get(ctx, 'db')).status['id']);
+    awayMs.set('node-b', 300);
+    await one.remove(ctx, 'db');
+    await two.upkeep.reconcile(ctx);
+    expect([...away.world.initiators.keys()]).toEqual([id]);
+    away.world.starting.add(id);
+    await two.upkeep.reconcile(ctx);
+    expect(away.world.initiators.size).toBe(0);
+  });
+
   it('does not keep the volume from being removed', async () => {
     const { one } = await abandoned();
     await expect(one.remove(ctx, 'db')).rejects.toMatchObject({ code: 'in_use' });
