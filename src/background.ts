@@ -74,7 +74,11 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
   ]).catch((err: unknown) => {
     if (!ctx.signal.aborted) ctx.log.error({ err }, 'healing has ended');
   });
-  const observer = startObserver(ctx, { ...deps, state: shared.state });
+  const observer = startObserver(ctx, {
+    ...deps,
+    state: shared.state,
+    isInUse: () => deps.upkeep.hasMounts(),
+  });
   const yielding = setInterval(() => void deps.upkeep.yieldDevices(ctx), pace.yieldMs).unref();
   return {
     health: () => ({

@@ -20,6 +20,8 @@ export interface ObserverDeps {
   readonly identity: NodeIdentity;
   readonly state: State;
   readonly paths: HostPaths;
+  /** Whether containers here use volumes. */
+  readonly isInUse: () => boolean;
   /** Of the plugin: holds its package.json. */
   readonly appDirectory: string;
 }
@@ -46,6 +48,7 @@ export function startObserver(ctx: Ctx, deps: ObserverDeps): Observer {
     state,
     log: ctx.log,
     intervalMs: NODE_INTERVAL_MS,
+    isInUse: deps.isInUse,
     describe: async () => {
       const info = await engine.info(ctx);
       return {

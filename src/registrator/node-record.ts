@@ -21,6 +21,8 @@ export interface NodeRecordOptions {
   log: Log;
   intervalMs: number;
   leaseMs?: number;
+  /** At the end: whether containers use volumes here, and go on doing so without this process. */
+  isInUse?: () => boolean;
 }
 
 /** Spelled out: Omit makes nothing of a type with an index signature. */
@@ -32,12 +34,14 @@ export type NodeDescription = Pick<
 export interface NodeRecordKeeper {
   /** Looks now instead of at the next interval. Never throws; failures are logged and tried again. */
   refresh(): Promise<void>;
-  /** Takes the node off the list of the living. */
+  /** Takes the node off the list of the living: at once, or after `lingerMs` while it is in use. */
   close(): Promise<void>;
 }
 
 const callTimeoutMs = 5_000;
 const closeTimeoutMs = 2_000;
+/** Longer than an upgrade of the plugin below running containers: nobody takes their volumes over meanwhile. */
+const lingerMs = 300_000;
 const freeBytesStep = 1024 ** 3;
 const freeShareStep = 0.05;
 
@@ -83,7 +87,19 @@ class StateNodeRecord implements NodeRecordKeeper {
       requestId: 'node',
     };
     // Not answered: the lease runs out by itself.
-    await this.#lease?.revoke(ctx).catch(() => undefined);
+    await this.#leave(ctx).catch(() => undefined);
+  }
+
+  async #leave(ctx: Ctx): Promise<void> {
+    const former = this.#lease;
+    if (this.#options.isInUse?.() === true && this.#node !== null) {
+      const entry = await this.#options.state.get(ctx, keys.alive(this.#node));
+      if (entry?.modRevision === this.#aliveRevision) {
+        this.#lease = null;
+        await this.#announce(ctx, this.#node, entry, lingerMs);
+      }
+    }
+    await former?.revoke(ctx);
   }
 
   async #run(): Promise<void> {
@@ -163,8 +179,13 @@ class StateNodeRecord implements NodeRecordKeeper {
   }
 
   /** The key may still be there from before, under a lease that nobody keeps alive any more: it becomes ours. */
-  async #announce(ctx: Ctx, node: string, entry: Entry | null): Promise<void> {
-    const { state, leaseMs = 15_000 } = this.#options;
+  async #announce(
+    ctx: Ctx,
+    node: string,
+    entry: Entry | null,
+    leaseMs = this.#options.leaseMs ?? 15_000,
+  ): Promise<void> {
+    const { state } = this.#options;
     if (this.#lease === null || this.#lease.lost.aborted) this.#lease = await state.lease(ctx, leaseMs);
     const key = keys.alive(node);
     const value = records.alive.encode({ schema: 1, node, since: this.#since });

@@ -72,6 +72,10 @@ export class Upkeep {
     }
   }
 
+  hasMounts(): boolean {
+    return this.#deps.counts.volumes().length > 0;
+  }
+
   /** Often: what an engine that is starting or stopping waits for. */
   async yieldDevices(ctx: Ctx): Promise<void> {
     const { records, counts, converger, work } = this.#deps;

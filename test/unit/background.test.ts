@@ -71,6 +71,7 @@ function start(): Background {
       reconcile: () => done('reconcile'),
       follow: () => calls.push('follow'),
       yieldDevices: () => done('yield'),
+      hasMounts: () => false,
     } as unknown as Upkeep,
     paths: createHostPaths(root, '/mnt'),
     repairs: { all: () => [] },

@@ -27,13 +27,14 @@ afterEach(async () => {
   await Promise.all(open.splice(0).map((keeper) => keeper.close()));
 });
 
-function start(state: FaultyState = createFaultyState(), intervalMs = 20) {
+function start(state: FaultyState = createFaultyState(), intervalMs = 20, isInUse = () => false) {
   const { log, lines } = createLogLines();
   const host = { now: described, asked: 0, broken: false };
   const keeper = createNodeRecord({
     state,
     log,
     intervalMs,
+    isInUse,
     describe: () => {
       host.asked += 1;
       return host.broken ? Promise.reject(new Error('no engine')) : Promise.resolve(host.now);
@@ -181,4 +182,19 @@ test('closing takes the node off the list of the living and leaves its record', 
   await keeper.close();
   expect(await get(keys.alive('n1'))).toBeNull();
   expect(await node()).not.toBeNull();
+});
+
+test.each([
+  ['goes with the process when nothing uses volumes there', false],
+  ['outlives the process for a while when containers go on using volumes', true],
+])('the sign of life %s', async (_what, inUse) => {
+  const { keeper, get, settled } = start(undefined, 20, () => inUse);
+  await settled();
+  const before = await get(keys.alive('n1'));
+  expect(before).not.toBeNull();
+  await keeper.close();
+  const after = await get(keys.alive('n1'));
+  expect(after !== null).toBe(inUse);
+  // By a lease of its own: the one that was kept alive ends here.
+  expect(after?.modRevision === before?.modRevision).toBe(false);
 });
