@@ -13,7 +13,7 @@ const layers = [
 
 /** Packages that one folder owns. */
 const owners = {
-  dockerode: ['src/docker/engine.ts'],
+  dockerode: ['src/docker/**'],
   etcd3: ['src/state/**'],
   express: ['src/volume-driver/**', 'src/admin/**'],
   'node:child_process': ['src/dataplane/command.ts'],

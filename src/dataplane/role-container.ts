@@ -158,16 +158,25 @@ async function startContainer(
   spec: ContainerSpec,
   socketPath: string,
 ): Promise<Ensured> {
-  while (!(await engine.answers(ctx))) {
+  let ping = engine.answers(ctx);
+  for (;;) {
+    // The role is looked for all the while: a starting engine takes a call and lets it wait.
+    const up = await Promise.race([ping, sleep(ENGINE_RETRY_MS, ctx.signal).then(() => null)]);
+    if (up === true) return runContainer(ctx, engine, spec);
     if (await askRole(ctx, socketPath, 'status')) return 'running';
-    await sleep(ENGINE_RETRY_MS, ctx.signal);
     if (ctx.signal.aborted) {
       throw new AppError(
         'unavailable',
         `${spec.name} does not run, and the Docker engine does not answer to start it`,
       );
     }
+    if (up === null) continue;
+    await sleep(ENGINE_RETRY_MS, ctx.signal);
+    ping = engine.answers(ctx);
   }
+}
+
+async function runContainer(ctx: Ctx, engine: Engine, spec: ContainerSpec): Promise<Ensured> {
   await failPoint('before container run');
   const done = await engine.ensureContainer(ctx, spec);
   await failPoint('after container run');

@@ -4,6 +4,7 @@ import type { Ctx } from '../context.js';
 import { failPoint } from '../lib/fail-points.js';
 import { call, CALL_TIMEOUT_MS, orAbsent, statusOf, unlessAborted } from './engine-call.js';
 import { removeFully } from './removal.js';
+import { startUnmounted, volumeUsers } from './volume-containers.js';
 
 /** What the product needs of the Docker engine; the only importer of dockerode. */
 export interface Engine {
@@ -25,6 +26,11 @@ export interface Engine {
    * given it back.
    */
   volumeUsers(ctx: Ctx, volume: string): Promise<string[]>;
+  /**
+   * Starts the containers of this volume that have a restart policy and could not be started last because a volume
+   * could not be found or mounted; answers their names. An engine that comes up tries each once, and never again.
+   */
+  startUnmounted(ctx: Ctx, volume: string): Promise<string[]>;
 }
 
 /** running: nothing to do. created: there was none. replaced: there was one that did not run. */
@@ -69,6 +75,8 @@ export interface ContainerSpec {
 const NAME_LABEL = 'openebs.container';
 
 const PING_TIMEOUT_MS = 1000;
+/** Long enough for a mount or two. */
+const START_TIMEOUT_MS = 120_000;
 const IMPORT_TIMEOUT_MS = 180_000;
 
 export function createEngine(socketPath: string): Engine {
@@ -108,13 +116,14 @@ export function createEngine(socketPath: string): Engine {
         graceSeconds * 1000 + CALL_TIMEOUT_MS,
       ),
     volumeUsers: (ctx, volume) =>
-      call(ctx, `list the containers of volume ${volume}`, async (abortSignal) => {
-        const filters = { volume: [volume], status: ['running', 'paused'] };
-        const found = await docker.listContainers({ all: true, filters, abortSignal });
-        // The engine's filter takes a name for a prefix too.
-        const users = found.filter((container) => container.Mounts.some((mount) => mount.Name === volume));
-        return users.map((container) => (container.Names[0] ?? container.Id).replace(/^\//, ''));
-      }),
+      call(ctx, `list the containers of volume ${volume}`, (signal) => volumeUsers(docker, volume, signal)),
+    startUnmounted: (ctx, volume) =>
+      call(
+        ctx,
+        `start the containers of volume ${volume}`,
+        (signal) => startUnmounted(docker, volume, signal),
+        START_TIMEOUT_MS,
+      ),
   };
 }
 

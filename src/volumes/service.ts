@@ -36,6 +36,11 @@ export interface ServiceDeps extends VolumeWorkDeps {
 }
 
 const LOOKUP_MS = 2000;
+/**
+ * Without the cache nothing is known before etcd is up, which at boot comes up beside who asks. The engine repeats a
+ * Get that was dropped, but without its name: this is its one chance.
+ */
+const BLIND_LOOKUP_MS = 10_000;
 const CREATE_MS = 60_000;
 const REMOVE_MS = 50_000;
 const UNMOUNT_MS = 50_000;
@@ -89,7 +94,7 @@ export class LocalVolumeService implements VolumeService {
   async mount(caller: Ctx, name: string, mountId: string): Promise<string> {
     const ctx = withDeadline(caller, this.#deps.mountTimeoutMs);
     const { records, counts, paths } = this.#deps;
-    return this.#work.locks.run(ctx, name, async () => {
+    const mounting = this.#work.locks.run(ctx, name, async () => {
       const volume = records.volume(name) ?? (await records.fetch(ctx, name));
       if (!volume) throw new AppError('not_found', `volume ${name} does not exist`);
       if (volume.status === 'removing') throw nameIsTaken(this.#deps, volume);
@@ -112,6 +117,7 @@ export class LocalVolumeService implements VolumeService {
       caller.log.info({ volume: name, mountId }, 'volume mounted');
       return `${paths.mountpoint(volume.id)}/${DATA_DIRECTORY}`;
     });
+    return mounting.catch((reason: unknown) => this.#work.missed(name, reason));
   }
 
   async unmount(caller: Ctx, name: string, mountId: string): Promise<void> {
@@ -132,11 +138,11 @@ export class LocalVolumeService implements VolumeService {
     const known = this.#viewKnown(name);
     if (known) return known;
     try {
-      await records.fetch(withDeadline(caller, LOOKUP_MS), name);
+      await records.fetch(withDeadline(caller, records.complete ? LOOKUP_MS : BLIND_LOOKUP_MS), name);
     } catch (reason) {
       const unreadable = this.#viewKnown(name);
       if (unreadable) return unreadable;
-      if (!records.complete) throw reason;
+      if (!records.complete) return this.#work.missed(name, reason);
       const text = `volume ${name} is not known here, and etcd cannot be asked (${AppError.from(reason).message})`;
       throw new AppError('not_found', text, { cause: reason });
     }

@@ -31,6 +31,7 @@ export class Upkeep {
       if (!ctx.signal.aborted) await this.#reconcileNamed(ctx, volume.name, devices.has(volume.id));
     });
     if (which === 'all') await this.#dropOrphans(ctx, devices);
+    await this.#deps.work.makeUp(ctx);
   }
 
   /**
@@ -78,8 +79,11 @@ export class Upkeep {
 
   /** Often: what an engine that is starting or stopping waits for. */
   async yieldDevices(ctx: Ctx): Promise<void> {
-    const { records, counts, converger, work } = this.#deps;
-    const mounted = records.volumes().filter(({ id }) => counts.total(id) > 0);
+    const { records, counts, converger, work, node } = this.#deps;
+    // Counted or not: a count can be lost, and then nobody sends the unmount.
+    const mounted = records
+      .volumes()
+      .filter(({ id }) => counts.total(id) > 0 || records.attachment(id)?.node === node);
     await Promise.allSettled(
       mounted.map(({ name }) => {
         const limited = withDeadline(ctx, YIELD_MS);

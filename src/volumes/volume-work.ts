@@ -13,6 +13,8 @@ export interface VolumeWorkDeps extends ConvergeDeps {
   readonly converger: Converger;
   /** Containers that have the volume mounted now, by the engine's word. @throws `unavailable` */
   readonly usersOf: (ctx: Ctx, volume: string) => Promise<string[]>;
+  /** Starts containers whose start failed for the want of this volume; answers their names. @throws `unavailable` */
+  readonly startUnmounted: (ctx: Ctx, volume: string) => Promise<string[]>;
   /** For work that goes on after its call has been answered. */
   readonly background: Ctx;
 }
@@ -30,6 +32,9 @@ export class VolumeWork {
   readonly #mountedAt = new Map<string, number>();
   /** Volume name -> why its last convergence failed. */
   readonly #problems = new Map<string, string>();
+
+  /** Names of volumes that could not be found or mounted while the engine was starting. */
+  readonly #missed = new Set<string>();
 
   constructor(deps: VolumeWorkDeps) {
     this.#deps = deps;
@@ -81,6 +86,31 @@ export class VolumeWork {
     );
   }
 
+  /** After a failure. An engine that does not answer now is starting its containers, and tries each once. */
+  async missed(name: string, reason: unknown): Promise<never> {
+    const { engineAnswers, background } = this.#deps;
+    if (!(await engineAnswers(background))) this.#missed.add(name);
+    throw reason;
+  }
+
+  /**
+   * Starts what the engine could not start for the want of its volumes, once they work. Not with a volume's turn in
+   * hand: the engine mounts it in answer. What fails is tried again by the next call.
+   */
+  async makeUp({ log, ...rest }: Ctx): Promise<void> {
+    const { records, startUnmounted } = this.#deps;
+    for (const volume of this.#missed) {
+      if (this.problem(volume) !== null || (!records.complete && !records.volume(volume))) continue;
+      try {
+        const containers = await startUnmounted({ log, ...rest }, volume);
+        this.#missed.delete(volume);
+        if (containers.length > 0) log.warn({ volume, containers }, 'started what waited for its volume');
+      } catch (err) {
+        log.warn({ volume, err }, 'containers still wait for their volume');
+      }
+    }
+  }
+
   problem(name: string): string | null {
     return this.#problems.get(name) ?? null;
   }
@@ -105,5 +135,6 @@ export class VolumeWork {
   forget(name: string): void {
     this.#problems.delete(name);
     this.#mountedAt.delete(name);
+    this.#missed.delete(name);
   }
 }

@@ -121,7 +121,7 @@ describe('on an engine that ends its containers with itself', () => {
     await startIdle(host, 'user', 'db');
     expect(await driverCall(host, 'Unmount', stray)).toEqual({ Err: '' });
     expect(await mountsHere('db')).toBe(1);
-    await inside(host, 'user', 'echo mine > /data/mine; sync');
+    await inside(host, 'user', 'echo mine > /data/mine; sync /data/mine');
     expect(await runOn(host, 'db', 'cat /data/mine')).toBe('mine');
     await host.ok('rm', '-f', 'user');
     await expectNothingMounted('db');
@@ -165,7 +165,7 @@ describe('on an engine that ends its containers with itself', () => {
       await startIdle(host, 'service', 'db', '--restart', 'always');
       await startIdle(host, 'once', 'db');
       const [id = ''] = Object.keys(counted());
-      await inside(host, 'service', 'echo kept > /data/kept; sync');
+      await inside(host, 'service', 'echo kept > /data/kept; sync /data/kept');
       const back = (): Promise<true> =>
         waitFor(
           'the service has its data',

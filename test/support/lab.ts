@@ -75,10 +75,11 @@ export interface LabHost {
   killPlugin(name?: string): Promise<number>;
   stopEngine(options?: { signal?: 'SIGTERM' | 'SIGKILL'; timeoutMs?: number }): Promise<void>;
   startEngine(): Promise<void>;
-  reboot(): Promise<void>;
   /** Every process of the host is killed at once; it stays so until `powerOn`. */
   powerOff(): Promise<void>;
-  powerOn(): Promise<void>;
+  powerOn(prepare?: () => Promise<void>): Promise<void>;
+  /** `prepare` runs when /run is empty and nothing is started yet. */
+  reboot(prepare?: () => Promise<void>): Promise<void>;
   /** Take the host off the lab's network, and put it back. */
   cut(): Promise<void>;
   mend(): Promise<void>;
@@ -350,17 +351,18 @@ class Host implements LabHost {
     rmSync(join(this.run, 'docker.pid'), { force: true });
   }
 
-  async reboot(): Promise<void> {
+  async reboot(prepare?: () => Promise<void>): Promise<void> {
     await this.powerOff();
-    await this.powerOn();
+    await this.powerOn(prepare);
   }
 
   async powerOff(): Promise<void> {
     await this.end();
   }
 
-  async powerOn(): Promise<void> {
+  async powerOn(prepare?: () => Promise<void>): Promise<void> {
     for (const name of readdirSync(this.run)) rmSync(join(this.run, name), { recursive: true, force: true });
+    await prepare?.();
     await this.boot();
     await this.startEngine();
   }

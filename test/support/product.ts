@@ -57,6 +57,8 @@ export interface Status {
   /** Mounts that the plugin counts on this host. */
   readonly mountsHere: number;
   readonly error: string;
+  /** What was brought back last; empty when nothing was. */
+  readonly repaired: string;
 }
 
 export async function statusOf(host: LabHost, volume: string): Promise<Status> {

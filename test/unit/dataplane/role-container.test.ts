@@ -86,6 +86,7 @@ function fakeEngine(given: Partial<Engine>): Engine {
     ensureContainer: refuse('ensureContainer'),
     removeContainer: refuse('removeContainer'),
     volumeUsers: refuse('volumeUsers'),
+    startUnmounted: refuse('startUnmounted'),
     ...given,
   };
 }
@@ -187,6 +188,19 @@ describe('a role', () => {
     };
     await expect(over(booting).ensure(ctx, wanted(1))).resolves.toMatchObject({ state: 'ready' });
     expect(questions).toBe(2);
+  });
+
+  it('comes up by itself while the engine takes a call and lets it wait', async () => {
+    const { engine, role } = runningEngine();
+    await over(engine).ensure(ctx, wanted(1));
+    await role.stop();
+    const silent: Partial<Engine> = {
+      answers: async () => {
+        await new FakeRole().start();
+        return new Promise<boolean>(() => undefined);
+      },
+    };
+    await expect(over(silent).ensure(within(3000), wanted(1))).resolves.toMatchObject({ state: 'ready' });
   });
 
   it('without an engine and without a container fails with both named', async () => {

@@ -41,6 +41,7 @@ describe('an engine', () => {
       },
       removeContainer: refuse,
       volumeUsers: refuse,
+      startUnmounted: refuse,
     };
     const spec: ContainerSpec = {
       name: 'c',

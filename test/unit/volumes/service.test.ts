@@ -28,6 +28,9 @@ let plane: FakeDataPlane;
 let stateDown = false;
 /** Who has volumes mounted, by the engine's word; an error when it does not answer. */
 let users: string[] | AppError = [];
+let engineUp = true;
+/** Volumes whose containers were started by the plugin. */
+let started: string[] = [];
 let replicas: Replica[] = [];
 /** Nothing listens there: the data plane is a fake. It is no loopback, as nodes reach each other's targets. */
 let targetAddress = '0.0.0.0';
@@ -42,6 +45,8 @@ beforeEach(() => {
   awayMs.clear();
   targetAddress = '0.0.0.0';
   users = [];
+  engineUp = true;
+  started = [];
   replicas = [];
 });
 
@@ -86,7 +91,12 @@ async function start(node = 'node-a', here = plane): Promise<LocalVolumeService 
     fileSystems: here.fileSystems,
     paths: createHostPaths(directory, '/mnt'),
     ports: { first: 51_000, last: 51_099 },
-    engineAnswers: () => Promise.resolve(true),
+    engineAnswers: () => Promise.resolve(engineUp),
+    startUnmounted: (_ctx: Ctx, volume: string) => {
+      if (!engineUp) return Promise.reject(new AppError('unavailable', 'the engine does not answer'));
+      started.push(volume);
+      return Promise.resolve(['web']);
+    },
     usersOf: () => (users instanceof AppError ? Promise.reject(users) : Promise.resolve(users)),
     defaults: { sizeBytes: 2 ** 30, fs: 'ext4' as const, pool: 'default' },
     targetAddress,
@@ -590,6 +600,34 @@ describe('unmount', () => {
     await service.create(ctx, 'db', {});
     await service.unmount(ctx, 'db', 'a');
     expect(service.list()).toMatchObject([{ status: { state: 'ready', mountsHere: 0 } }]);
+  });
+});
+
+describe('containers that could not be mounted for', () => {
+  it('while the engine started are started when their volume works again, once', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    const id = [...plane.world.backing.keys()][0] ?? '';
+    plane.world.targets.clear();
+    plane.world.backing.set(id, 1);
+    engineUp = false;
+    await expect(service.mount(ctx, 'db', 'a')).rejects.toThrow('disk.img has 1 bytes');
+    await service.upkeep.reconcile(ctx);
+    expect(started).toEqual([]);
+    engineUp = true;
+    plane.world.backing.set(id, 2 ** 30);
+    await service.upkeep.reconcile(ctx);
+    await service.upkeep.reconcile(ctx);
+    expect(started).toEqual(['db']);
+  });
+
+  it('while the engine answered are left to who started them', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    plane.failAt(0, 'before');
+    await expect(service.mount(ctx, 'db', 'a')).rejects.toThrow('injected failure');
+    await service.upkeep.reconcile(ctx);
+    expect(started).toEqual([]);
   });
 });
 
