@@ -27,7 +27,7 @@ export async function startUnmounted(
 ): Promise<string[]> {
   const started: string[] = [];
   for (const { Id } of await listUsers(docker, volume, {
-    status: ['exited', 'created'],
+    status: ['exited'],
     signal: abortSignal,
   })) {
     const container = docker.getContainer(Id);

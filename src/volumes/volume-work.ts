@@ -33,7 +33,7 @@ export class VolumeWork {
   /** Volume name -> why its last convergence failed. */
   readonly #problems = new Map<string, string>();
 
-  /** Names of volumes that could not be found or mounted while the engine was starting. */
+  /** Names of volumes that could not be found or mounted when they were wanted. */
   readonly #missed = new Set<string>();
 
   constructor(deps: VolumeWorkDeps) {
@@ -86,15 +86,14 @@ export class VolumeWork {
     );
   }
 
-  /** After a failure. An engine that does not answer now is starting its containers, and tries each once. */
-  async missed(name: string, reason: unknown): Promise<never> {
-    const { engineAnswers, background } = this.#deps;
-    if (!(await engineAnswers(background))) this.#missed.add(name);
-    throw reason;
+  /** After a failure: an engine that starts, or that restarts a container, tries each once. */
+  missed(name: string, reason: unknown): never {
+    this.#missed.add(name);
+    throw AppError.from(reason);
   }
 
   /**
-   * Starts what the engine could not start for the want of its volumes, once they work. Not with a volume's turn in
+   * Starts what the engine could not start again for the want of its volumes, once they work. Not with a volume's turn in
    * hand: the engine mounts it in answer. What fails is tried again by the next call.
    */
   async makeUp({ log, ...rest }: Ctx): Promise<void> {

@@ -34,7 +34,7 @@ afterAll(async () => {
 
 /** On SIGTERM it goes on writing for 5 s, and its last line is the proof. */
 async function startDatabase(name: string, volume: string): Promise<void> {
-  const flush = 'for n in 1 2 3 4 5; do dd if=/dev/zero of=/data/dirty$n bs=1M count=4; sleep 1; done';
+  const flush = 'for n in 1 2 3 4 5; do dd if=/dev/zero of=/data/dirty\\$n bs=1M count=4; sleep 1; done';
   const script = `
     trap "${flush}; echo last >>/data/log; sync /data/log; exit 0" TERM
     echo start >>/data/log; sync /data/log

@@ -621,13 +621,15 @@ describe('containers that could not be mounted for', () => {
     expect(started).toEqual(['db']);
   });
 
-  it('while the engine answered are left to who started them', async () => {
+  it('when the engine restarted them are started too, and others are not looked for', async () => {
     const service = await start();
     await service.create(ctx, 'db', {});
+    await service.create(ctx, 'other', {});
     plane.failAt(0, 'before');
     await expect(service.mount(ctx, 'db', 'a')).rejects.toThrow('injected failure');
+    await service.mount(ctx, 'other', 'b');
     await service.upkeep.reconcile(ctx);
-    expect(started).toEqual([]);
+    expect(started).toEqual(['db']);
   });
 });
 
