@@ -105,8 +105,14 @@ export function createTargets(options: TargetOptions): Targets {
       observed.status.generation === generationOf(container(options, spec).spec),
     isRenewable: ({ status }) =>
       status?.state === 'ready' && status.image !== options.image && status.initiators?.length === 0,
-    ensure: (ctx, spec) => namingPort(roles.ensure(ctx, container(options, spec))),
-    renew: (ctx, spec) => namingPort(roles.renew(ctx, container(options, spec))),
+    async ensure(ctx, spec) {
+      await refuseOlder(roles, spec);
+      await namingPort(roles.ensure(ctx, container(options, spec)));
+    },
+    async renew(ctx, spec) {
+      await refuseOlder(roles, spec);
+      await namingPort(roles.renew(ctx, container(options, spec)));
+    },
     // Nothing is logged in any more when a target goes: it needs no time to drain.
     remove: (ctx, volumeId) => roles.remove(ctx, targetName(volumeId), 0),
     deleteBacking: (pool, volumeId, wasMade) => deleteBacking(paths, { pool, volumeId, wasMade }),
@@ -122,6 +128,21 @@ async function namingPort(serving: Promise<unknown>): Promise<void> {
     }
     throw reason;
   }
+}
+
+/**
+ * Epochs only grow. A host that starts without etcd knows its records from a cache that may be older than what its
+ * target serves already: going by it would let in a node from which the volume was taken over.
+ */
+async function refuseOlder(roles: RoleContainers, { volume, volumeId, admit }: TargetSpec): Promise<void> {
+  const served = await roles.readNote(targetName(volumeId), 'spec');
+  const epoch = Number(/^admit \S+ \S+ secret-(\d+)$/m.exec(served ?? '')?.[1] ?? '0');
+  if (!admit || admit.epoch >= epoch) return;
+  throw new AppError(
+    'unavailable',
+    `volume ${volume} was attached anew (epoch ${String(epoch)}) since the records that this host knows ` +
+      `(epoch ${String(admit.epoch)}): it waits for etcd`,
+  );
 }
 
 function container(options: TargetOptions, spec: TargetSpec): RoleContainer {
