@@ -7,7 +7,7 @@
  * 3. Everything that needs Docker or etcd, in the background, tried for ever: the image, the etcd of our own, the
  *    watch of the records, the records of this node, the journal of events, the timer.
  */
-import { chmod, mkdir, readFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createAdminServer, type AdminServer } from './admin/server.js';
 import { startBackground, type Background } from './background.js';
@@ -22,6 +22,7 @@ import { createRoleContainers, type RoleContainers } from './dataplane/role-cont
 import { createTargets } from './dataplane/target.js';
 import { withVersionCheck } from './docker/engine-version.js';
 import { createEngine, type Engine } from './docker/engine.js';
+import { removeUnfinished } from './lib/atomic-file.js';
 import type { Log } from './log.js';
 import { loadNodeIdentity, type LoadedIdentity } from './node-identity.js';
 import { idleBackground, settleRename } from './renamed-node.js';
@@ -238,4 +239,10 @@ async function makeDirectories(paths: HostPaths): Promise<void> {
   for (const directory of [paths.state, paths.containers, paths.etcdData, paths.cache, paths.run]) {
     await chmod(paths.view(directory), 0o700);
   }
+  const written = [paths.state, paths.certificates, paths.cache, paths.run].map((directory) =>
+    paths.view(directory),
+  );
+  const roles = await readdir(paths.view(paths.containers));
+  const specs = roles.map((name) => path.join(paths.view(paths.containers), name));
+  await Promise.all([...written, ...specs].map((directory) => removeUnfinished(directory)));
 }

@@ -1,5 +1,5 @@
 import { randomBytes } from 'node:crypto';
-import { open, rename, rm } from 'node:fs/promises';
+import { open, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { failPoint } from './fail-points.js';
 
@@ -29,5 +29,13 @@ export async function writeFileAtomic(file: string, content: string | Buffer, mo
     await directory.sync();
   } finally {
     await directory.close();
+  }
+}
+
+/** Takes away what a process that died while it replaced a file has left. For the only process that writes there. */
+export async function removeUnfinished(directory: string): Promise<void> {
+  const names = await readdir(directory).catch(() => []);
+  for (const name of names.filter((found) => /\.[0-9a-f]{8}\.tmp$/.test(found))) {
+    await rm(path.join(directory, name), { force: true });
   }
 }

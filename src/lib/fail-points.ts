@@ -7,7 +7,7 @@
  * there, at the `hit`-th time (1), and never again, as the file is removed first; `record` notes the point in a file
  * beside it. A step of the plan without its two points here does not compile.
  */
-import { appendFileSync, readFileSync, rmSync } from 'node:fs';
+import { appendFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { AppError } from '../errors.js';
 import { sleep } from './sleep.js';
 
@@ -114,7 +114,14 @@ function obey(
   }
   if (order.point !== point || (order.hit ?? 1) !== hit) return undefined;
   rmSync(file, { force: true });
-  if (order.action === 'kill') process.kill(process.pid, 'SIGKILL');
+  if (order.action === 'kill') die(file);
   if (order.action === 'error') throw new AppError('internal', `failed on purpose ${point}`);
   return sleep(order.delayMs ?? 0);
+}
+
+/** The kernel spares the first process of a PID namespace from its own SIGKILL: the test sends it, once told. */
+function die(file: string): never {
+  writeFileSync(`${file}.fired`, String(process.pid));
+  process.kill(process.pid, 'SIGKILL');
+  for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
 }

@@ -170,7 +170,7 @@ export async function tracesOf(host: LabHost): Promise<Traces> {
   return {
     volumes: lines(await host.ok('volume', 'ls', '--format', '{{.Driver}} {{.Name}}')),
     containers: lines(await host.ok('ps', '-a', '--format', '{{.Names}}')),
-    files: state ? lines(await host.shellOk(found)).filter((file) => !/\.tmp|cache/.test(file)) : [],
+    files: state ? lines(await host.shellOk(found)) : [],
     keys: (await recordsOf(host))
       .map((entry) => entry.key)
       .filter((key) => !key.includes('/events/'))
