@@ -191,7 +191,7 @@ async function keepVolumes(ctx: Ctx, deps: BackgroundDeps, heal: () => Promise<v
   const { pace = PACE, replica, upkeep } = deps;
   let settled = false;
   upkeep.follow(ctx, () => settled);
-  void replica.synced.then(() => upkeep.reconcile(ctx, 'attachedElsewhere')).catch(() => undefined);
+  void replica.synced.then(() => upkeep.reconcile(ctx, 'urgent')).catch(() => undefined);
   await sleep(pace.settleMs, ctx.signal);
   settled = true;
   while (!ctx.signal.aborted) {

@@ -23,10 +23,10 @@ export class Upkeep {
   }
 
   /** One pass of the timer over all that this host has to do with; a failure is kept in the volume's Status. */
-  async reconcile(ctx: Ctx, which: 'all' | 'attachedElsewhere' = 'all'): Promise<void> {
+  async reconcile(ctx: Ctx, which: 'all' | 'urgent' = 'all'): Promise<void> {
     const devices = new Set(await this.#deps.initiator.present());
     const all = this.#deps.records.volumes();
-    const volumes = which === 'all' ? all : all.filter((volume) => this.#isElsewhere(volume));
+    const volumes = which === 'all' ? all : all.filter((volume) => this.#isUrgent(volume));
     await eachOf(volumes, RECONCILED_AT_ONCE, async (volume) => {
       if (!ctx.signal.aborted) await this.#reconcileNamed(ctx, volume.name, devices.has(volume.id));
     });
@@ -108,6 +108,15 @@ export class Upkeep {
     const { records, counts, node, converger } = this.#deps;
     if (counts.total(id) > 0 || converger.deadDevices.has(id)) return true;
     return records.target(id)?.node === node || records.attachment(id)?.node === node;
+  }
+
+  /**
+   * What does not wait until the engine has settled, as nobody here has it mounted: what another host waits for, and
+   * what an earlier process began and died over. The engine takes a volume that is half made for made once Get
+   * knows it, and asks for it no more.
+   */
+  #isUrgent(volume: VolumeRecord): boolean {
+    return volume.status !== 'ready' || this.#isElsewhere(volume);
   }
 
   #isElsewhere({ id }: VolumeRecord): boolean {

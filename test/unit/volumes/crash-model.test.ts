@@ -122,6 +122,26 @@ describe('a process that dies', () => {
     },
   );
 
+  it.each([
+    ['create', 'after record cache', 'ready'],
+    ['remove', 'before stopTarget', null],
+  ] as const)(
+    'in a %s (%s) leaves the rest to the next start, without another call',
+    async (operation, point, state) => {
+      const first = await host.start();
+      if (operation === 'remove') await first.call(() => run.create(first));
+      host.atPoint = (reached) => reached === point;
+      void first.call(() => run[operation](first));
+      await first.died;
+      host.atPoint = null;
+      const next = await host.start();
+      await next.call(() => next.upkeep.reconcile(ctx, 'urgent'));
+      const found = next.service.list().map(({ status }) => status['state']);
+      expect(found).toEqual(state === null ? [] : [state]);
+      if (state === null) expectNothing(await host.storedKeys());
+    },
+  );
+
   it('again and again, wherever it is, does not keep the next from finishing', async () => {
     const deaths = fc.array(
       fc.tuple(fc.constantFrom(...operations), fc.array(fc.nat(40), { maxLength: 3 })),
