@@ -112,7 +112,7 @@ function identityFile(paths: HostPaths): string {
   return paths.view(path.join(paths.state, 'node.json'));
 }
 
-interface StartParts extends Omit<VolumeParts, 'records' | 'liveness' | 'image'> {
+interface StartParts extends Omit<VolumeParts, 'records' | 'recordsAreCurrent' | 'liveness' | 'image'> {
   readonly config: Config;
   readonly image: DataPlaneImage;
   readonly identity: LoadedIdentity;
@@ -134,6 +134,7 @@ async function startVolumes(ctx: Ctx, parts: StartParts, appDirectory: string) {
     ...parts,
     image: image.reference,
     records,
+    recordsAreCurrent: () => replica.current,
     liveness,
   }).catch(async (reason: unknown) => {
     liveness.close();
@@ -195,6 +196,7 @@ interface VolumeParts {
   readonly image: string;
   readonly cluster: string;
   readonly records: VolumeRecords;
+  readonly recordsAreCurrent: () => boolean;
   readonly liveness: Liveness;
   readonly node: string;
   readonly engine: Engine;

@@ -70,6 +70,8 @@ export interface TargetOptions {
   readonly image: string;
   readonly cluster: string;
   readonly drainSeconds: number;
+  /** False while the records that specs are made from may be older than what was served before. */
+  readonly recordsAreCurrent: () => boolean;
 }
 
 export function targetName(volumeId: string): string {
@@ -106,11 +108,11 @@ export function createTargets(options: TargetOptions): Targets {
     isRenewable: ({ status }) =>
       status?.state === 'ready' && status.image !== options.image && status.initiators?.length === 0,
     async ensure(ctx, spec) {
-      await refuseOlder(roles, spec);
+      await refuseOlder(options, spec);
       await namingPort(roles.ensure(ctx, container(options, spec)));
     },
     async renew(ctx, spec) {
-      await refuseOlder(roles, spec);
+      await refuseOlder(options, spec);
       await namingPort(roles.renew(ctx, container(options, spec)));
     },
     // Nothing is logged in any more when a target goes: it needs no time to drain.
@@ -131,10 +133,14 @@ async function namingPort(serving: Promise<unknown>): Promise<void> {
 }
 
 /**
- * Epochs only grow. A host that starts without etcd knows its records from a cache that may be older than what its
+ * Epochs only grow, unless etcd was restored from a backup. A host that starts without etcd knows its records from a cache that may be older than what its
  * target serves already: going by it would let in a node from which the volume was taken over.
  */
-async function refuseOlder(roles: RoleContainers, { volume, volumeId, admit }: TargetSpec): Promise<void> {
+async function refuseOlder(
+  { roles, recordsAreCurrent }: TargetOptions,
+  { volume, volumeId, admit }: TargetSpec,
+): Promise<void> {
+  if (recordsAreCurrent()) return;
   const served = await roles.readNote(targetName(volumeId), 'spec');
   const epoch = Number(/^admit \S+ \S+ secret-(\d+)$/m.exec(served ?? '')?.[1] ?? '0');
   if (!admit || admit.epoch >= epoch) return;

@@ -27,6 +27,8 @@ export interface Replica {
   list(prefix: string): Entry[];
   /** True once all prefixes were known as a whole, now or at the time the file was written. */
   readonly complete: boolean;
+  /** True once this process has read all prefixes from shared state itself. */
+  readonly current: boolean;
   /** How the start from the file went. */
   readonly cache: CacheStart;
   /** Resolves with the first snapshot of every prefix from shared state itself. */
@@ -74,6 +76,7 @@ export async function openReplica(options: ReplicaOptions): Promise<Replica> {
 class WatchedReplica implements Replica {
   readonly synced: Promise<void>;
   complete: boolean;
+  current = false;
   readonly #loaded: Loaded;
   readonly #options: ReplicaOptions;
   readonly #entries: Map<string, Entry>;
@@ -105,6 +108,7 @@ class WatchedReplica implements Replica {
         if (missing.size > 0) return;
         if (!this.complete) this.#saveSoon();
         this.complete = true;
+        this.current = true;
         resolve(undefined);
       }),
     );

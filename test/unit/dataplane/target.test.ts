@@ -22,7 +22,7 @@ const specOf = (epoch: number | null): TargetSpec => ({
 });
 
 /** Role containers that only keep the spec that was written last. */
-function start() {
+function start(current = false) {
   let written: string | null = null;
   const write = ({ spec }: RoleContainer) => {
     written = spec.lines.map(([key, value]) => `${key} ${value}\n`).join('');
@@ -34,7 +34,14 @@ function start() {
     readNote: () => Promise.resolve(written),
   } as unknown as RoleContainers;
   const paths = createHostPaths('/nowhere', '/mnt');
-  const targets = createTargets({ roles, paths, image: 'image', cluster: 'c', drainSeconds: 1 });
+  const targets = createTargets({
+    roles,
+    paths,
+    image: 'image',
+    cluster: 'c',
+    drainSeconds: 1,
+    recordsAreCurrent: () => current,
+  });
   return { targets, written: () => written };
 }
 
@@ -54,4 +61,11 @@ it('never goes back to an older epoch, as records from a cache could want', asyn
     });
   }
   expect(written()).toContain('secret-10');
+});
+
+it('goes back when etcd itself says so, as one that was restored from a backup does', async () => {
+  const { targets, written } = start(true);
+  await targets.ensure(ctx, specOf(10));
+  await targets.ensure(ctx, specOf(4));
+  expect(written()).toContain('secret-4');
 });

@@ -95,6 +95,7 @@ describe('the replica', () => {
     await first.close();
     const second = await open(scripted().state);
     expect(second.complete).toBe(true);
+    expect([first.current, second.current]).toEqual([true, false]);
     expect(second.list('/p/').map((found) => found.value)).toEqual(['y', 'z']);
     expect([first.cache.state, second.cache.state]).toEqual(['missing', 'ok']);
     await second.close();
