@@ -309,7 +309,7 @@ test('very many events at once are told as a stall, once they have been read', a
 
 test('20,000 events with a slow store: the socket is drained, memory bounded, and the journal says what it lost', async () => {
   const fake = await engine();
-  const { stream, ids } = follow(fake, { stallBurst: 1e9, stallDelayMs: 1e9 });
+  const { stream, ids } = follow(fake, { stallBurst: 1e9, stallDelayMs: 1e9, pingTimeoutMs: 60_000 });
   const state = createFaultyState();
   state.slowMs = 40;
   const { log } = createLogLines();
