@@ -83,7 +83,7 @@ export class Upkeep {
     // Counted or not: a count can be lost, and then nobody sends the unmount.
     const mounted = records
       .volumes()
-      .filter(({ id }) => counts.total(id) > 0 || records.attachment(id)?.node === node);
+      .filter(({ id }) => counts.total(id) > 0 || isAttachedTo(records, id, node));
     await Promise.allSettled(
       mounted.map(({ name }) => {
         const limited = withDeadline(ctx, YIELD_MS);
@@ -151,5 +151,14 @@ export class Upkeep {
       await counts.clear(volume.id);
     }
     return true;
+  }
+}
+
+/** A damaged record is told elsewhere; here it must not keep the others from their turn. */
+function isAttachedTo(records: UpkeepDeps['records'], volumeId: string, node: string): boolean {
+  try {
+    return records.attachment(volumeId)?.node === node;
+  } catch {
+    return false;
   }
 }
