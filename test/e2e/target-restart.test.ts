@@ -63,11 +63,17 @@ test('after all that the data is right', async () => {
   await host.ok('volume', 'rm', 'loaded');
 });
 
-/** Device number of what a loop device is bound to: "" when that is dead, null when it is bound to nothing. */
+/**
+ * Device number of what a loop device is bound to: "" when that is dead, null when it is bound to nothing. Asked for
+ * one device, losetup prints its name in either case; asked for all, only those that are bound.
+ */
 async function backing(device: string): Promise<string | null> {
-  const listed = await host.shell(`losetup --noheadings --list --output NAME,BACK-MAJ:MIN ${device}`);
-  const [name, number = ''] = listed.stdout.trim().split(/\s+/);
-  return name === device ? number : null;
+  const listed = await host.shellOk('losetup --noheadings --list --output NAME,BACK-MAJ:MIN');
+  for (const line of listed.split('\n')) {
+    const [name, number = ''] = line.trim().split(/\s+/);
+    if (name === device) return number;
+  }
+  return null;
 }
 
 test('an initiator that is killed leaves no loop device behind, and the volume works again', async () => {
