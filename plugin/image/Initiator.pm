@@ -130,7 +130,7 @@ sub detach_loop {
 sub tick {
     my ($self) = @_;
     $self->qemu_ended if $self->{qemu};
-    return if $self->{terminating};
+    return if $self->{terminating} || $self->{abandoned};
     if (!$self->{qemu}) {
         return if now() < ($self->{retry_at} // 0);
         $self->start_qemu;
@@ -153,6 +153,24 @@ sub tick {
     $self->{hurry} = undef;
     $self->{failures} = 0;
     $self->set_state('ready');
+    return;
+}
+
+# Another host has the volume now. Who has the device mounted gets errors, instead of waiting for ever for a target
+# that does not let us in.
+sub abandon {
+    my ($self) = @_;
+    $self->{abandoned} = 1;
+    if ($self->{qemu}) {
+        kill 'KILL', $self->{qemu};
+        waitpid $self->{qemu}, 0;
+        $self->{qemu} = undef;
+    }
+    $self->detach_loop;
+    $self->{device} = $self->{sys} = undef;
+    my $export = $self->export_file;
+    system 'umount', '-l', $export if mounted($export);
+    $self->set_state('error', 'another host has taken the volume over');
     return;
 }
 

@@ -9,6 +9,7 @@ package Role;
 # without asking the engine.
 #   status   what the role knows now
 #   reload   read the spec again and apply it, then answer like status
+#   abandon  initiator: end at once, whoever uses the device, then answer like status
 #
 # INVARIANT: a role answers `"state":"ready"` only while what it serves is usable, at the generation of the
 # spec it says.
@@ -178,6 +179,9 @@ sub answer {
     chomp $command;
     if ($command eq 'reload') {
         eval { $self->apply_spec; 1 } or $self->set_state('error', trimmed($@));
+    }
+    elsif ($command eq 'abandon' && $self->can('abandon')) {
+        $self->abandon;
     }
     elsif ($command ne 'status') {
         syswrite $client, json({ error => 'unknown command' }) . "\n";

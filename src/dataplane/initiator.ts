@@ -33,7 +33,10 @@ export interface Initiator {
    * container: taking it away then would turn that container's file system into errors.
    */
   detach(ctx: Ctx, volumeId: string): Promise<void>;
-  /** Takes the device away at once, whoever has it mounted: who does gets I/O errors. Idempotent. */
+  /**
+   * Takes the device away at once, whoever has it mounted: who does gets I/O errors. Idempotent. @throws
+   * `unavailable` when the device is gone and only its container waits for the engine.
+   */
   forfeit(ctx: Ctx, volumeId: string): Promise<void>;
   /** Ids of the volumes that have a device here, usable or not. */
   present(): Promise<string[]>;
@@ -63,12 +66,16 @@ export function createUserspaceInitiator(options: UserspaceInitiatorOptions): In
   /** Never under a mounted file system: its containers would get I/O errors, and lose what they wrote last. */
   async function removeUnused(ctx: Ctx, volumeId: string, { status }: RoleObservation): Promise<void> {
     if (typeof status?.device === 'string') await waitUnused(ctx, status.device, options.isHeld ?? isHeld);
-    await remove(ctx, volumeId, options.drainSeconds);
+    await withoutDevice(ctx, volumeId, (name) => roles.remove(ctx, name, options.drainSeconds));
   }
 
-  async function remove(ctx: Ctx, volumeId: string, graceSeconds: number): Promise<void> {
+  async function withoutDevice(
+    ctx: Ctx,
+    volumeId: string,
+    remove: (name: string) => Promise<void>,
+  ): Promise<void> {
     const noted = await roles.readNote(initiatorName(volumeId), 'device');
-    await roles.remove(ctx, initiatorName(volumeId), graceSeconds);
+    await remove(initiatorName(volumeId));
     if (noted !== null) await detachDead(ctx, noted);
   }
 
@@ -94,7 +101,7 @@ export function createUserspaceInitiator(options: UserspaceInitiatorOptions): In
     async detach(ctx, volumeId) {
       await removeUnused(ctx, volumeId, await roles.observe(ctx, initiatorName(volumeId)));
     },
-    forfeit: (ctx, volumeId) => remove(ctx, volumeId, 0),
+    forfeit: (ctx, volumeId) => withoutDevice(ctx, volumeId, (name) => roles.discard(ctx, name)),
     async present() {
       const prefix = initiatorName('');
       const names = await roles.list();

@@ -29,7 +29,7 @@ const MAX_ANSWER_BYTES = 65_536;
 export async function askRole(
   ctx: Ctx,
   socketPath: string,
-  command: 'status' | 'reload',
+  command: 'status' | 'reload' | 'abandon',
 ): Promise<RoleStatus | null> {
   const { promise, resolve, reject } = Promise.withResolvers<string | null>();
   const socket = net.connect(socketPath);

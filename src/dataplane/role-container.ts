@@ -51,6 +51,11 @@ export interface RoleContainers {
   renew(ctx: Ctx, wanted: RoleContainer): Promise<RoleStatus>;
   /** Stops (draining up to graceSeconds) and forgets it. */
   remove(ctx: Ctx, name: string, graceSeconds: number): Promise<void>;
+  /**
+   * Ends what it serves at once, by its own control socket, and forgets it. @throws `unavailable` while the engine
+   * does not answer, which alone can take the container away; what it served is gone by then.
+   */
+  discard(ctx: Ctx, name: string): Promise<void>;
   /** A file that the role keeps beside its spec; null when there is none. */
   readNote(name: string, file: string): Promise<string | null>;
   /** Names of all that are present. */
@@ -100,6 +105,11 @@ export function createRoleContainers(
     return waitReady(ctx, { name, generation, socketPath: controlOf(name) });
   }
 
+  async function remove(ctx: Ctx, name: string, graceSeconds: number): Promise<void> {
+    await removeContainer(ctx, engine, name, graceSeconds);
+    await rm(directoryOf(name), { recursive: true, force: true });
+  }
+
   return {
     observe: (ctx, name) => observe(ctx, directoryOf(name), controlOf(name)),
     ensure: (ctx, wanted) => ensure(ctx, wanted),
@@ -107,17 +117,35 @@ export function createRoleContainers(
       await engine.removeContainer(ctx, wanted.container.name, 0);
       return ensure(ctx, wanted, () => undefined);
     },
-    async remove(ctx, name, graceSeconds) {
-      await failPoint('before container remove');
-      await engine.removeContainer(ctx, name, graceSeconds);
-      await failPoint('after container remove');
-      await rm(directoryOf(name), { recursive: true, force: true });
+    remove,
+    async discard(ctx, name) {
+      await abandon(ctx, controlOf(name));
+      if (await engine.answers(ctx)) return remove(ctx, name, 0);
+      throw new AppError(
+        'unavailable',
+        `${name} is of no use, and the Docker engine does not answer to remove it`,
+      );
     },
     readNote: (name, file) => readFile(path.join(directoryOf(name), file), 'utf8').catch(() => null),
-    async list() {
-      return (await exists(paths.view(paths.containers))) ? readdir(paths.view(paths.containers)) : [];
-    },
+    list: () => listNames(paths.view(paths.containers)),
   };
+}
+
+async function listNames(directory: string): Promise<string[]> {
+  return (await exists(directory)) ? readdir(directory) : [];
+}
+
+async function removeContainer(ctx: Ctx, engine: Engine, name: string, graceSeconds: number): Promise<void> {
+  await failPoint('before container remove');
+  await engine.removeContainer(ctx, name, graceSeconds);
+  await failPoint('after container remove');
+}
+
+/** A role of an image that does not know the word is ended by the engine alone. */
+async function abandon(ctx: Ctx, socketPath: string): Promise<void> {
+  await askRole(ctx, socketPath, 'abandon').catch((err: unknown) => {
+    ctx.log.debug({ socketPath, err }, 'the role does not end by itself');
+  });
 }
 
 async function observe(ctx: Ctx, directory: string, socketPath: string): Promise<RoleObservation> {

@@ -218,8 +218,8 @@ export class Converger {
     );
     if (device !== null)
       await this.deadDevices.note(volume.id, device, 'was given up as another node took over');
-    await this.#deps.initiator.forfeit(ctx, volume.id);
     await this.#deps.counts.clear(volume.id, options.newMount);
+    await this.#deps.initiator.forfeit(ctx, volume.id);
   }
 
   /** Holders of a file system that the kernel made read-only keep it so: no new mount can cure it beside them. */

@@ -128,7 +128,8 @@ export class Upkeep {
     const { records, work, converger } = this.#deps;
     const volume = records.volume(name);
     if (!volume) return;
-    if (!(await this.#recount(ctx, volume))) return;
+    // What is counted of a volume that another node has is void: nobody need be asked.
+    if (!this.#isElsewhere(volume) && !(await this.#recount(ctx, volume))) return;
     await work.converge(ctx, name);
     const problem =
       (await findDataProblem(this.#deps, volume)) ?? (await converger.deadDevices.problemOf(volume));

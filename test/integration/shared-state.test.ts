@@ -20,6 +20,7 @@ const roles: RoleContainers = {
   ensure: unexpected,
   renew: unexpected,
   remove: unexpected,
+  discard: unexpected,
   readNote: unexpected,
   list: unexpected,
 };

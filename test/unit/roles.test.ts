@@ -104,6 +104,25 @@ describe('the roles', () => {
     server.close();
   });
 
+  it('give a device up at once when they are told to, and never look for its target again', () => {
+    const program = `
+      my $role = Initiator->new;
+      { no warnings; *Initiator::detach_loop = sub { print "detached ", $_[0]{device} // "", " " }; *Role::say_log = sub { };
+        *Initiator::mounted = sub { 0 }; *Initiator::start_qemu = sub { die "started\n" } }
+      $role->{qemu} = my $pid = fork || exec 'sleep', '60';
+      $role->{device} = '/dev/loop9'; $role->{spec} = { volume => 'v1' };
+      $role->abandon;
+      $role->tick;
+      print kill(0, $pid) ? 'alive' : 'dead', " $role->{state}: $role->{error}, ", $role->drained ? 'drained' : 'waits';`;
+    const { stdout, stderr } = spawnSync('perl', ['-Iplugin/image', '-MRole', '-MInitiator', '-e', program], {
+      encoding: 'utf8',
+    });
+    expect(stderr).toBe('');
+    expect(stdout).toBe(
+      'detached /dev/loop9 detached  dead error: another host has taken the volume over, drained',
+    );
+  });
+
   it('never hand a secret to a program: only the names of files that hold one', () => {
     const text = modules.map((file) => readFileSync(`plugin/image/${file}`, 'utf8')).join('\n');
     const commands = text.match(/(spawn|system|exec)\b[^;]*;/g) ?? [];

@@ -58,7 +58,12 @@ function fakeHost() {
       running = null;
       return Promise.resolve();
     },
-    list: () => Promise.resolve([]),
+    discard: () => {
+      host.calls.push('discard');
+      running = null;
+      return Promise.resolve();
+    },
+    list: () => Promise.resolve(['openebs-initiator-v1', 'openebs-target-v2', 'openebs-etcd']),
   };
   const isHeld = (): Promise<boolean> => {
     if (host.failing) return Promise.reject(host.failing);
@@ -125,6 +130,18 @@ describe('the initiator', () => {
     host.held = true;
     await expect(host.initiator.detach(impatient, 'v1')).rejects.toMatchObject({ code: 'in_use' });
     expect(host.calls).toEqual(['ensure']);
+  });
+
+  it('is given up although a container has its device mounted', async () => {
+    const host = fakeHost();
+    await host.initiator.attach(never, spec(1));
+    host.held = true;
+    await host.initiator.forfeit(impatient, 'v1');
+    expect(host.calls).toEqual(['ensure', 'discard']);
+  });
+
+  it('is known by its container', async () => {
+    expect(await fakeHost().initiator.present()).toEqual(['v1']);
   });
 
   it('is not taken away when nobody can tell whether its device is mounted', async () => {

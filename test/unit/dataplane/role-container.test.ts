@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -313,5 +313,32 @@ describe('a role', () => {
     await working.remove(ctx, NAME, 5);
     expect(asked).toEqual([5]);
     expect(await working.list()).toEqual([]);
+  });
+});
+
+describe('a role that is of no use any more', () => {
+  it('ends by its own socket before the engine takes its container away', async () => {
+    const { engine, role } = runningEngine();
+    await over(engine).ensure(ctx, wanted(1));
+    role.commands.length = 0;
+    const removed: string[][] = [];
+    const removeContainer = (_ctx: unknown, name: string): Promise<void> => {
+      removed.push([name, ...role.commands]);
+      return Promise.resolve();
+    };
+    await over({ answers: () => Promise.resolve(true), removeContainer }).discard(ctx, NAME);
+    expect(removed).toEqual([[NAME, 'abandon']]);
+    expect(existsSync(directory())).toBe(false);
+  });
+
+  it('ends while the engine starts too, and what is left is told', async () => {
+    const { engine, role } = runningEngine();
+    await over(engine).ensure(ctx, wanted(1));
+    role.commands.length = 0;
+    await expect(over({ answers: () => Promise.resolve(false) }).discard(ctx, NAME)).rejects.toMatchObject({
+      code: 'unavailable',
+    });
+    expect(role.commands).toEqual(['abandon']);
+    expect(existsSync(directory())).toBe(true);
   });
 });
