@@ -44,21 +44,24 @@ matters_to_live_restore() {
 
 "$top/plugin/setup.sh" test
 "$top/plugin/build-plugin.sh"
-[ $# -gt 0 ] || { set -- test/e2e/*.test.ts && rm -rf "$reports"; }
+[ $# -gt 0 ] || { set -- test/e2e/*.test.ts && [ -n "${ENGINES:-}" ] || rm -rf "$reports"; }
 mkdir -p "$reports"
 for engine in $engines; do
     LAB_ENGINE=$(engine_folder "${engine%+*}")
     LAB_ENGINE_ARGS=
     case $engine in *+live-restore) LAB_ENGINE_ARGS=--live-restore ;; esac
     export LAB_ENGINE LAB_ENGINE_ARGS
+    files=
     for file in "$@"; do
         [ -z "$LAB_ENGINE_ARGS" ] || matters_to_live_restore "$file" || continue
-        step "engine $engine: $file"
-        report=$reports/$engine-$(basename "$file" .test.ts)
-        code=0
-        node node_modules/vitest/vitest.mjs run --config test/vitest.config.ts --project e2e --reporter=default \
-            --reporter=json --outputFile.json="$report.json" "$file" || code=$?
-        printf '%s\n' "$code" >"$report.code"
+        files="$files $file"
     done
+    [ -n "$files" ] || continue
+    step "engine $engine"
+    code=0
+    # shellcheck disable=SC2086 # one word per file, none has a blank
+    node node_modules/vitest/vitest.mjs run --config test/vitest.config.ts --project e2e --reporter=default \
+        --reporter=json --outputFile.json="$reports/$engine.json" $files || code=$?
+    printf '%s\n' "$code" >"$reports/$engine.code"
 done
 node test/engines.ts "$reports"

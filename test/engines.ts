@@ -1,12 +1,14 @@
 /**
- * The table of `plugin/test-engines.sh` from what it left in a folder: ENGINE-FILE.code (an exit code) and
- * ENGINE-FILE.json (Vitest's report). Run by Node as it is: node test/engines.ts FOLDER
+ * The table of `plugin/test-engines.sh` from what it left in a folder: ENGINE.code (an exit code) and ENGINE.json
+ * (Vitest's report). Run by Node as it is: node test/engines.ts FOLDER
  */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 
 interface Report {
   readonly testResults: readonly {
+    readonly name: string;
+    readonly status: string;
     readonly assertionResults: readonly { readonly fullName: string; readonly status: string }[];
   }[];
 }
@@ -19,23 +21,31 @@ interface Cell {
   readonly skipped: number;
 }
 
-function readCell(folder: string, name: string): Cell {
-  const [, engine = '', file = ''] = /^(\d+\.\d+(?:\+live-restore)?)-(.*)$/.exec(name) ?? [];
-  const json = join(folder, `${name}.json`);
-  const tests = existsSync(json)
-    ? (JSON.parse(readFileSync(json, 'utf8')) as Report).testResults.flatMap(
-        (suite) => suite.assertionResults,
-      )
-    : [];
-  const red = readFileSync(join(folder, `${name}.code`), 'utf8').trim() !== '0';
-  const failed = tests.filter((test) => test.status === 'failed').map((test) => test.fullName);
-  return {
-    engine,
-    file,
-    passed: tests.filter((test) => test.status === 'passed').length,
-    failed: red && failed.length === 0 ? ['not a test: see the output'] : failed,
-    skipped: tests.filter((test) => ['pending', 'skipped', 'todo', 'disabled'].includes(test.status)).length,
-  };
+function readEngine(folder: string, engine: string): Cell[] {
+  const json = join(folder, `${engine}.json`);
+  const red = readFileSync(join(folder, `${engine}.code`), 'utf8').trim() !== '0';
+  const suites = existsSync(json) ? (JSON.parse(readFileSync(json, 'utf8')) as Report).testResults : [];
+  const cells = suites.map(({ name, status, assertionResults: tests }) => {
+    const failed = tests.filter((test) => test.status === 'failed').map((test) => test.fullName);
+    return {
+      engine,
+      file: basename(name, '.test.ts'),
+      passed: tests.filter((test) => test.status === 'passed').length,
+      failed: status === 'failed' && failed.length === 0 ? ['not a test: see the output'] : failed,
+      skipped: tests.filter((test) => ['pending', 'skipped', 'todo', 'disabled'].includes(test.status))
+        .length,
+    };
+  });
+  if (red && cells.every((cell) => cell.failed.length === 0)) {
+    cells.push({
+      engine,
+      file: '(the run)',
+      passed: 0,
+      failed: ['ended with an error: see the output'],
+      skipped: 0,
+    });
+  }
+  return cells;
 }
 
 function verdict(cell: Cell | undefined): string {
@@ -47,7 +57,7 @@ function verdict(cell: Cell | undefined): string {
 const folder = process.argv[2] ?? 'build/reports-engines';
 const cells = (existsSync(folder) ? readdirSync(folder) : [])
   .filter((name) => name.endsWith('.code'))
-  .map((name) => readCell(folder, name.slice(0, -'.code'.length)));
+  .flatMap((name) => readEngine(folder, name.slice(0, -'.code'.length)));
 const engines = [...new Set(cells.map((cell) => cell.engine))].sort();
 const rows = [...new Set(cells.map((cell) => cell.file))]
   .sort()
