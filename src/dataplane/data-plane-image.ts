@@ -3,7 +3,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import type { Ctx } from '../context.js';
 import type { ContainerSpec, Engine } from '../docker/engine.js';
-import { hasCode } from '../errors.js';
+import { AppError, hasCode } from '../errors.js';
 
 const shape = z.object({ reference: z.string(), entrypoint: z.array(z.string()).min(1) });
 
@@ -52,8 +52,16 @@ export function withImage(engine: Engine, image: DataPlaneImage): Engine {
       } catch (reason) {
         if (!hasCode(reason, 'not_found')) throw reason;
         await image.ensure(ctx);
-        return engine.ensureContainer(ctx, spec);
+        return engine.ensureContainer(ctx, spec).catch(stillAbsent);
       }
     },
   };
+}
+
+/** To who asked for a volume, `not_found` says that the volume is absent. */
+function stillAbsent(reason: unknown): never {
+  if (!hasCode(reason, 'not_found')) throw reason;
+  throw new AppError('unavailable', `${reason.message}: is its image removed as fast as it is imported?`, {
+    cause: reason,
+  });
 }

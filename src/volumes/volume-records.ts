@@ -1,119 +1,34 @@
 /**
- * The records of volumes, read from the replica and changed by compare-and-swap only. Each write is one
- * transaction over all records it touches, and is in the replica and on disk when it returns.
+ * The records of volumes, changed by compare-and-swap only. Each write is one transaction over all records it touches,
+ * and is in the replica and on disk when it returns.
  */
 import type { Ctx } from '../context.js';
 import { AppError } from '../errors.js';
 import { failPoint } from '../lib/fail-points.js';
 import { keys } from '../state/keys.js';
-import {
-  records,
-  type AttachmentRecord,
-  type Codec,
-  type TargetRecord,
-  type VolumeRecord,
-} from '../state/records.js';
+import { records, type AttachmentRecord, type TargetRecord, type VolumeRecord } from '../state/records.js';
 import type { RecordedChange, Replica } from '../state/replica.js';
 import type { Comparison, State } from '../state/state.js';
+import { KnownVolumes } from './known-volumes.js';
 import { newAttachmentRecord } from './volume.js';
-import { decode, decodeAll, unreadableOf, type UnreadableVolume } from './volume-entries.js';
+import { decode } from './volume-entries.js';
 
 const ATTEMPTS = 8;
 
-export class VolumeRecords {
+export class VolumeRecords extends KnownVolumes {
   readonly #state: State;
-  readonly #replica: Replica;
 
   constructor(state: State, replica: Replica) {
+    super(replica);
     this.#state = state;
-    this.#replica = replica;
-  }
-
-  /** False while a null from below may mean "not known yet". */
-  get complete(): boolean {
-    return this.#replica.complete;
-  }
-
-  volume(name: string): VolumeRecord | null {
-    return this.#read(records.volume, keys.volume(name));
-  }
-
-  target(volumeId: string): TargetRecord | null {
-    return this.#read(records.target, keys.target(volumeId, 0));
-  }
-
-  attachment(volumeId: string): AttachmentRecord | null {
-    return this.#read(records.attachment, keys.attachment(volumeId));
-  }
-
-  /** Whether anything in shared state speaks of this volume, be it damaged. Only by name do volumes have keys. */
-  speaksOf(volumeId: string): boolean {
-    if (this.#replica.get(keys.target(volumeId, 0)) ?? this.#replica.get(keys.attachment(volumeId)))
-      return true;
-    return this.#replica.list(keys.volumes).some(({ value }) => value.includes(`"${volumeId}"`));
-  }
-
-  volumes(): VolumeRecord[] {
-    return decodeAll(records.volume, this.#replica.list(keys.volumes));
-  }
-
-  /** Names of the volumes whose data is on the node, or that it has attached. */
-  volumesOn(node: string): string[] {
-    const attachments = decodeAll(records.attachment, this.#replica.list(keys.attachments));
-    const here = [...this.targetsOn(node), ...attachments.filter((attachment) => attachment.node === node)];
-    return [...new Set(here.map(({ volume }) => volume))].sort();
-  }
-
-  unreadableVolumes(): UnreadableVolume[] {
-    return unreadableOf(this.#replica.list(keys.volumes));
-  }
-
-  /** @throws `conflict` when a newer version has changed what all hosts share: nothing new is made beside it. */
-  checkCluster(): void {
-    this.#read(records.cluster, keys.cluster);
-  }
-
-  targetsOn(node: string): TargetRecord[] {
-    return decodeAll(records.target, this.#replica.list(keys.targets)).filter(
-      (target) => target.node === node,
-    );
-  }
-
-  /** Whether a volume of this node has its data in the pool. */
-  isPoolUsed(node: string, pool: string): boolean {
-    const kept = new Set(this.targetsOn(node).map((target) => target.volumeId));
-    // The volumes that can be read: a damaged record must not keep others from being made.
-    return this.volumes().some(({ id, ...volume }) => {
-      return volume.pool === pool && volume.status === 'ready' && kept.has(id);
-    });
-  }
-
-  /** Called with the names of volumes whose records, target or attachment changed. */
-  onChange(listener: (names: readonly string[]) => void): void {
-    this.#replica.onChange((changed) => {
-      const isNamed = (key: string) => key.startsWith(keys.volumes);
-      const named = changed.filter(isNamed).map((key) => key.slice(keys.volumes.length));
-      const others = new Set(changed.filter((key) => !isNamed(key)));
-      const belonging = this.volumes().filter(
-        ({ id }) => others.has(keys.target(id, 0)) || others.has(keys.attachment(id)),
-      );
-      listener([...new Set([...named, ...belonging.map(({ name }) => name)])]);
-    });
-  }
-
-  /** How a user knows the node: by its host name, if there is one. */
-  nodeName(node: string): string {
-    const entry = this.#replica.get(keys.node(node));
-    const [known] = decodeAll(records.node, entry ? [entry] : []);
-    return known && known.hostname !== node ? `${known.hostname} (${node})` : node;
   }
 
   /** Reads the volume and what belongs to it from shared state itself. */
   async fetch(ctx: Ctx, name: string): Promise<VolumeRecord | null> {
-    const volume = decode(records.volume, await this.#replica.refresh(ctx, keys.volume(name)));
+    const volume = decode(records.volume, await this.replica.refresh(ctx, keys.volume(name)));
     if (volume) {
-      await this.#replica.refresh(ctx, keys.target(volume.id, 0));
-      await this.#replica.refresh(ctx, keys.attachment(volume.id));
+      await this.replica.refresh(ctx, keys.target(volume.id, 0));
+      await this.replica.refresh(ctx, keys.attachment(volume.id));
     }
     return volume;
   }
@@ -252,7 +167,7 @@ export class VolumeRecords {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const decision = decide();
       if (!decision || (await this.#transact(ctx, decision))) return;
-      for (const key of touched) await this.#replica.refresh(ctx, key);
+      for (const key of touched) await this.replica.refresh(ctx, key);
     }
     throw new AppError('conflict', `${touched[0] ?? ''} keeps changing under this write: try again`);
   }
@@ -261,17 +176,13 @@ export class VolumeRecords {
     await failPoint('before record write');
     const result = await this.#state.transact(ctx, decision);
     await failPoint('after record write');
-    if (result.ok) await this.#replica.record(result.revision, decision.then);
+    if (result.ok) await this.replica.record(result.revision, decision.then);
     await failPoint('after record cache');
     return result.ok;
   }
 
-  #read<T>(codec: Codec<T>, key: string): T | null {
-    return decode(codec, this.#replica.get(key));
-  }
-
   #unchanged(key: string): Comparison {
-    const entry = this.#replica.get(key);
+    const entry = this.replica.get(key);
     return entry ? { key, modRevision: entry.modRevision } : { key, absent: true };
   }
 

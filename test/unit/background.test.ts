@@ -54,6 +54,7 @@ function start(): Background {
   sync = () => {
     resolve(undefined);
   };
+  // The casts: fakes of what the background calls, and of nothing else; anything more throws.
   const deps: BackgroundDeps = {
     config: parseConfig({}),
     engine: { info: refuse } as unknown as Engine,

@@ -32,6 +32,7 @@ function start(current = false) {
     ensure: (_ctx: Ctx, wanted: RoleContainer) => write(wanted),
     renew: (_ctx: Ctx, wanted: RoleContainer) => write(wanted),
     readNote: () => Promise.resolve(written),
+    // A target calls nothing else of it: what is missing throws.
   } as unknown as RoleContainers;
   const paths = createHostPaths('/nowhere', '/mnt');
   const targets = createTargets({

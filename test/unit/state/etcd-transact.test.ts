@@ -44,6 +44,7 @@ class ScriptedClient extends EtcdClient {
   override attempt<T>(_budget: Budget, call: (etcd: Etcd3, options: CallOptions) => Promise<T>): Promise<T> {
     const next = this.answers.shift();
     if (!next) throw new Error('more calls than the script has');
+    // A transaction uses this much of a client; the class has private members that no fake can have.
     return call({ kv: { txn: next } } as unknown as Etcd3, {});
   }
 }

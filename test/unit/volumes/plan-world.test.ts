@@ -43,6 +43,7 @@ class World {
     const { attachment } = this;
     return {
       node,
+      // The plan looks at what this small world has, and at no other field of the records.
       volume: this.volume as unknown as VolumeRecord,
       target: { node: 'host' } as TargetRecord,
       attachment: attachment as unknown as AttachmentRecord | null,
