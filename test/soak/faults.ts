@@ -4,10 +4,15 @@ import type { LabHost } from '../support/lab.js';
 import { statusOf } from '../support/product.js';
 import type { Random } from './random.js';
 
+/** The pool, as the host names it: a disk of its own. */
+export const pool = '/var/lib/openebs/pools/default';
+
 export interface Fault {
   readonly name: string;
   /** How often it comes, relative to the others. */
   readonly weight: number;
+  /** True when no container may notice more than a pause: the same process of each goes on. */
+  readonly unnoticed?: boolean;
   /** `volume`: one in use, for faults that hit one. */
   run(host: LabHost, volume: string, random: Random): Promise<unknown>;
 }
@@ -38,7 +43,7 @@ async function ours(host: LabHost, ...more: string[]): Promise<string[]> {
 }
 
 export const faults: readonly Fault[] = [
-  { name: 'plugin killed', weight: 4, run: (host) => killPlugin(host) },
+  { name: 'plugin killed', weight: 4, unnoticed: true, run: (host) => killPlugin(host) },
   {
     name: 'plugin killed during a mount',
     weight: 3,
@@ -52,6 +57,7 @@ export const faults: readonly Fault[] = [
   {
     name: 'plugin disabled by force, and enabled',
     weight: 2,
+    unnoticed: true,
     async run(host, _volume, random) {
       await host.ok('plugin', 'disable', '-f', 'openebs');
       await sleep(random.below(5000));
@@ -78,21 +84,25 @@ export const faults: readonly Fault[] = [
   {
     name: 'target killed',
     weight: 2,
+    unnoticed: true,
     run: async (host, volume) => killMain(host, await role(host, volume, 'target')),
   },
   {
     name: 'target removed',
     weight: 2,
+    unnoticed: true,
     run: async (host, volume) => host.ok('rm', '-f', await role(host, volume, 'target')),
   },
   {
     name: 'target restarted',
     weight: 1,
+    unnoticed: true,
     run: async (host, volume) => await host.ok('restart', '-t', '1', await role(host, volume, 'target')),
   },
   {
     name: 'target paused',
     weight: 2,
+    unnoticed: true,
     run: async (host, volume, random) =>
       pause(host, await role(host, volume, 'target'), 2000 + random.below(18_000)),
   },
@@ -106,11 +116,12 @@ export const faults: readonly Fault[] = [
     weight: 1,
     run: async (host, volume) => host.ok('rm', '-f', await role(host, volume, 'initiator')),
   },
-  { name: 'etcd killed', weight: 1, run: (host) => killMain(host, 'openebs-etcd') },
-  { name: 'etcd removed', weight: 1, run: (host) => host.ok('rm', '-f', 'openebs-etcd') },
+  { name: 'etcd killed', weight: 1, unnoticed: true, run: (host) => killMain(host, 'openebs-etcd') },
+  { name: 'etcd removed', weight: 1, unnoticed: true, run: (host) => host.ok('rm', '-f', 'openebs-etcd') },
   {
     name: 'etcd paused',
     weight: 1,
+    unnoticed: true,
     run: (host, _volume, random) => pause(host, 'openebs-etcd', 1000 + random.below(15_000)),
   },
   {
@@ -121,11 +132,13 @@ export const faults: readonly Fault[] = [
   {
     name: 'system pruned',
     weight: 1,
+    unnoticed: true,
     run: (host) => host.ok('system', 'prune', '-af', '--volumes'),
   },
   {
     name: 'copied out of and into a container',
     weight: 2,
+    unnoticed: true,
     async run(host, volume) {
       const file = `${host.dir}/copied`;
       for (let round = 0; round < 3; round += 1) {
@@ -145,6 +158,18 @@ export const faults: readonly Fault[] = [
     async run(host, volume) {
       await host.ok('kill', volume);
       await host.ok('start', volume);
+    },
+  },
+  {
+    name: 'pool full for a while',
+    weight: 2,
+    async run(host, _volume, random) {
+      await host.shellOk(`
+        cd ${pool}
+        free=$(df -k --output=avail . | tail -n 1)
+        [ "$free" -lt 49152 ] || fallocate -l $((free - 49152))K filler`);
+      await sleep(5000 + random.below(10_000));
+      await host.shellOk(`rm -f ${pool}/filler`);
     },
   },
 ];
