@@ -224,7 +224,8 @@ async function buildVolumes(ctx: Ctx, config: Config, parts: VolumeParts): Promi
     mountTimeoutMs: config.mountTimeoutMs,
     failoverAfterMs: config.failoverAfterMs,
     usersOf: (caller: Ctx, volume: string) => parts.engine.volumeUsers(caller, volume),
-    startUnmounted: (caller: Ctx, volume: string) => parts.engine.startUnmounted(caller, volume),
+    startUnmounted: (caller: Ctx, volumes: ReadonlySet<string>) =>
+      parts.engine.startUnmounted(caller, volumes),
     engineAnswers: (caller: Ctx) => parts.engine.answers(caller),
     background: ctx,
   };

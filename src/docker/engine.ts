@@ -27,10 +27,11 @@ export interface Engine {
    */
   volumeUsers(ctx: Ctx, volume: string): Promise<string[]>;
   /**
-   * Starts the containers of this volume that have a restart policy and could not be started last because a volume
+   * Starts the containers of these volumes that have a restart policy and could not be started last because a volume
    * could not be found or mounted; answers their names. An engine that comes up tries each once, and never again.
+   * @throws what the first of them failed with, when none could be started.
    */
-  startUnmounted(ctx: Ctx, volume: string): Promise<string[]>;
+  startUnmounted(ctx: Ctx, volumes: ReadonlySet<string>): Promise<string[]>;
 }
 
 /** running: nothing to do. created: there was none. replaced: there was one that did not run. */
@@ -117,11 +118,11 @@ export function createEngine(socketPath: string): Engine {
       ),
     volumeUsers: (ctx, volume) =>
       call(ctx, `list the containers of volume ${volume}`, (signal) => volumeUsers(docker, volume, signal)),
-    startUnmounted: (ctx, volume) =>
+    startUnmounted: (ctx, volumes) =>
       call(
         ctx,
-        `start the containers of volume ${volume}`,
-        (signal) => startUnmounted(docker, volume, signal),
+        `start the containers of volumes that were missing (${[...volumes].slice(0, 3).join(', ')})`,
+        (signal) => startUnmounted(docker, volumes, signal),
         START_TIMEOUT_MS,
       ),
   };

@@ -1,41 +1,52 @@
 /** The containers of a volume, as the engine lists them. */
 import type Docker from 'dockerode';
 
-export async function volumeUsers(docker: Docker, volume: string, signal: AbortSignal): Promise<string[]> {
-  const users = await listUsers(docker, volume, { status: ['running', 'paused'], signal });
-  return users.map((container) => (container.Names[0] ?? container.Id).replace(/^\//, ''));
-}
-
-async function listUsers(
-  docker: Docker,
-  volume: string,
-  { status, signal }: { status: readonly string[]; signal: AbortSignal },
-): Promise<Docker.ContainerInfo[]> {
-  const filters = { volume: [volume], status: [...status] };
-  const found = await docker.listContainers({ all: true, filters, abortSignal: signal });
-  // The engine's filter takes a name for a prefix too.
-  return found.filter((container) => container.Mounts.some((mount) => mount.Name === volume));
-}
-
-/** What the engine notes of a container whose start failed so. */
-const WANTS_VOLUME = /error while mounting volume|VolumeDriver\.(Get|Mount)/;
-
-export async function startUnmounted(
+export async function volumeUsers(
   docker: Docker,
   volume: string,
   abortSignal: AbortSignal,
 ): Promise<string[]> {
+  const filters = { volume: [volume], status: ['running', 'paused'] };
+  const found = await docker.listContainers({ all: true, filters, abortSignal });
+  // The engine's filter takes a name for a prefix too.
+  return found.filter((container) => hasOneOf(container, new Set([volume]))).map(nameOf);
+}
+
+function hasOneOf({ Mounts }: Docker.ContainerInfo, volumes: ReadonlySet<string>): boolean {
+  return Mounts.some((mount) => mount.Name !== undefined && volumes.has(mount.Name));
+}
+
+function nameOf({ Names, Id }: Docker.ContainerInfo): string {
+  return (Names[0] ?? Id).replace(/^\//, '');
+}
+
+/**
+ * What the engine notes of a container whose start failed so: the mount did, or the plugin died over it, or was
+ * disabled.
+ */
+const WANTS_VOLUME = /error while mounting volume|VolumeDriver\.(Get|Mount)|error looking up volume plugin/;
+
+export async function startUnmounted(
+  docker: Docker,
+  volumes: ReadonlySet<string>,
+  abortSignal: AbortSignal,
+): Promise<string[]> {
+  const exited = await docker.listContainers({ all: true, filters: { status: ['exited'] }, abortSignal });
   const started: string[] = [];
-  for (const { Id } of await listUsers(docker, volume, {
-    status: ['exited'],
-    signal: abortSignal,
-  })) {
-    const container = docker.getContainer(Id);
-    const { Name, State, HostConfig } = await container.inspect({ abortSignal });
-    const restarts = !['', 'no'].includes(HostConfig.RestartPolicy?.Name ?? '');
-    if (!restarts || !WANTS_VOLUME.test(State.Error)) continue;
-    await container.start({ abortSignal });
-    started.push(Name.replace(/^\//, ''));
+  const failures: unknown[] = [];
+  for (const listed of exited.filter((container) => hasOneOf(container, volumes))) {
+    const container = docker.getContainer(listed.Id);
+    try {
+      const { State, HostConfig } = await container.inspect({ abortSignal });
+      const restarts = !['', 'no'].includes(HostConfig.RestartPolicy?.Name ?? '');
+      if (!restarts || !WANTS_VOLUME.test(State.Error)) continue;
+      await container.start({ abortSignal });
+      started.push(nameOf(listed));
+    } catch (reason) {
+      // One that cannot be started keeps no other down.
+      failures.push(reason);
+    }
   }
+  if (failures.length > 0 && started.length === 0) throw failures[0];
   return started;
 }

@@ -13,8 +13,8 @@ export interface VolumeWorkDeps extends ConvergeDeps {
   readonly converger: Converger;
   /** Containers that have the volume mounted now, by the engine's word. @throws `unavailable` */
   readonly usersOf: (ctx: Ctx, volume: string) => Promise<string[]>;
-  /** Starts containers whose start failed for the want of this volume; answers their names. @throws `unavailable` */
-  readonly startUnmounted: (ctx: Ctx, volume: string) => Promise<string[]>;
+  /** Starts containers whose start failed for the want of these volumes; answers their names. @throws `unavailable` */
+  readonly startUnmounted: (ctx: Ctx, volumes: ReadonlySet<string>) => Promise<string[]>;
   /** For work that goes on after its call has been answered. */
   readonly background: Ctx;
 }
@@ -35,6 +35,8 @@ export class VolumeWork {
 
   /** Names of volumes that could not be found or mounted when they were wanted. */
   readonly #missed = new Set<string>();
+  /** Until all volumes were made up for once: what an earlier process missed is known to the engine alone. */
+  #isFirst = true;
 
   constructor(deps: VolumeWorkDeps) {
     this.#deps = deps;
@@ -98,15 +100,19 @@ export class VolumeWork {
    */
   async makeUp({ log, ...rest }: Ctx): Promise<void> {
     const { records, startUnmounted } = this.#deps;
-    for (const volume of this.#missed) {
-      if (this.problem(volume) !== null || (!records.complete && !records.volume(volume))) continue;
-      try {
-        const containers = await startUnmounted({ log, ...rest }, volume);
-        this.#missed.delete(volume);
-        if (containers.length > 0) log.warn({ volume, containers }, 'started what waited for its volume');
-      } catch (err) {
-        log.warn({ volume, err }, 'containers still wait for their volume');
-      }
+    const complete = records.complete;
+    if (this.#isFirst) for (const { name } of records.volumes()) this.#missed.add(name);
+    const works = (name: string) =>
+      this.problem(name) === null && (complete || records.volume(name) !== null);
+    const volumes = new Set([...this.#missed].filter(works));
+    if (volumes.size === 0) return;
+    try {
+      const containers = await startUnmounted({ log, ...rest }, volumes);
+      if (complete) this.#isFirst = false;
+      for (const name of volumes) this.#missed.delete(name);
+      if (containers.length > 0) log.warn({ containers }, 'started what waited for its volume');
+    } catch (err) {
+      log.warn({ volumes: [...volumes].slice(0, 10), err }, 'containers still wait for their volume');
     }
   }
 

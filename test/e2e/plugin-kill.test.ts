@@ -102,3 +102,27 @@ test('a kill in the middle of a create, mount, unmount or remove leaves nothing 
   }
   await expectTraces(host, before);
 });
+
+test('a container that could not start while the plugin was away is started by it, if its policy says so', async () => {
+  await createVolume(host, 'wanted', { size: '200M' });
+  await startIdle(host, 'service', 'wanted', '--restart', 'always');
+  await startIdle(host, 'manual', 'wanted');
+  await inside(host, 'service', 'echo kept > /data/kept; sync /data/kept');
+  await host.ok('plugin', 'disable', '-f', 'openebs');
+  for (const name of ['service', 'manual']) {
+    const { code, stderr } = await host.docker('restart', '-t', '1', name);
+    expect(code, stderr).not.toBe(0);
+  }
+  await host.ok('plugin', 'enable', 'openebs');
+  await waitFor(
+    'the service runs',
+    async () => (await inside(host, 'service', 'cat /data/kept')) === 'kept',
+    {
+      timeoutMs: 90_000,
+    },
+  );
+  expect(await host.ok('inspect', '--format', '{{.State.Running}}', 'manual')).toBe('false');
+  await host.ok('rm', '-f', 'service', 'manual');
+  await host.ok('volume', 'rm', 'wanted');
+  await expectTraces(host, before);
+});

@@ -92,9 +92,9 @@ async function start(node = 'node-a', here = plane): Promise<LocalVolumeService 
     paths: createHostPaths(directory, '/mnt'),
     ports: { first: 51_000, last: 51_099 },
     engineAnswers: () => Promise.resolve(engineUp),
-    startUnmounted: (_ctx: Ctx, volume: string) => {
+    startUnmounted: (_ctx: Ctx, volumes: ReadonlySet<string>) => {
       if (!engineUp) return Promise.reject(new AppError('unavailable', 'the engine does not answer'));
-      started.push(volume);
+      started.push(...volumes);
       return Promise.resolve(['web']);
     },
     usersOf: () => (users instanceof AppError ? Promise.reject(users) : Promise.resolve(users)),
@@ -625,9 +625,27 @@ describe('containers that could not be mounted for', () => {
     const service = await start();
     await service.create(ctx, 'db', {});
     await service.create(ctx, 'other', {});
+    await service.upkeep.reconcile(ctx);
+    started = [];
     plane.failAt(0, 'before');
     await expect(service.mount(ctx, 'db', 'a')).rejects.toThrow('injected failure');
     await service.mount(ctx, 'other', 'b');
+    await service.upkeep.reconcile(ctx);
+    expect(started).toEqual(['db']);
+  });
+
+  it('by a process that died over it are started after the next start, once the engine answers', async () => {
+    const earlier = await start();
+    await earlier.create(ctx, 'db', {});
+    await earlier.create(ctx, 'broken', {});
+    const service = await start();
+    plane.world.backing.set([...plane.world.backing.keys()][1] ?? '', 1);
+    plane.world.targets.clear();
+    engineUp = false;
+    await service.upkeep.reconcile(ctx);
+    expect(started).toEqual([]);
+    engineUp = true;
+    await service.upkeep.reconcile(ctx);
     await service.upkeep.reconcile(ctx);
     expect(started).toEqual(['db']);
   });
