@@ -3,7 +3,7 @@
  * containers had set up (they belong to the machine, not to a namespace) and its cgroups.
  */
 import { existsSync, readdirSync, readFileSync, readlinkSync, rmdirSync, rmSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { exec } from './exec.js';
 
 /** On a real disk: an engine's overlay file systems and 2 TiB sparse files do not belong on a tmpfs. */
@@ -147,8 +147,26 @@ function removeTree(dir: string): void {
   });
 }
 
-/** Empty cgroups named `openebs-lab-<stamp>...`, in each hierarchy of cgroup v1 and in v2. */
+/** Ids of the plugins that a host's engine knows: they name cgroups beside those of its containers. */
+export function pluginIds(dataRoot: string): string[] {
+  const names = attempt(() => readdirSync(join(dataRoot, 'plugins'))) ?? [];
+  return names.filter((name) => /^[0-9a-f]{64}$/.test(name));
+}
+
+/** "memory" -> "/where/this/process/is": where a hierarchy begins for the engines of this run. */
+function ownCgroups(): Map<string, string> {
+  const lines = (attempt(() => readFileSync('/proc/self/cgroup', 'utf8')) ?? '').split('\n');
+  return new Map(
+    lines.map((line) => {
+      const [, controllers = '', path = ''] = line.split(':');
+      return [controllers.replace(/^name=/, ''), path];
+    }),
+  );
+}
+
+/** Empty cgroups of that name, in each hierarchy of cgroup v1 and in v2. */
 export function removeCgroups(name: string): void {
+  const own = ownCgroups();
   const root = '/sys/fs/cgroup';
   const roots = [
     root,
@@ -157,8 +175,19 @@ export function removeCgroups(name: string): void {
       .map((entry) => join(root, entry.name)),
   ];
   for (const hierarchy of roots) {
-    const path = join(hierarchy, name);
-    if (existsSync(path)) removeTree(path);
+    for (const path of [join(hierarchy, name), join(hierarchy, own.get(basename(hierarchy)) ?? '', name)])
+      if (existsSync(path)) removeTree(path);
+  }
+}
+
+/** Those of the containers and plugins of a run. */
+function removeCgroupsOf(stamp: string): void {
+  const run = join(labRoot, stamp);
+  for (const host of attempt(() => readdirSync(run)) ?? [])
+    pluginIds(join(run, host, 'lib/docker')).forEach(removeCgroups);
+  for (const hierarchy of ['', 'memory', 'pids', 'cpu', 'systemd', 'unified']) {
+    const found = attempt(() => readdirSync(join('/sys/fs/cgroup', hierarchy))) ?? [];
+    found.filter((name) => name.startsWith(`${cgroupPrefix}${stamp}`)).forEach(removeCgroups);
   }
 }
 
@@ -166,11 +195,8 @@ export function removeCgroups(name: string): void {
 export async function sweepDeadRuns(): Promise<void> {
   const dead = (attempt(() => readdirSync(labRoot)) ?? []).filter((stamp) => !runIsAlive(stamp));
   for (const stamp of dead) {
+    removeCgroupsOf(stamp);
     rmSync(join(labRoot, stamp), { recursive: true, force: true });
-    for (const hierarchy of ['', 'memory', 'pids', 'cpu', 'systemd', 'unified']) {
-      const found = attempt(() => readdirSync(join('/sys/fs/cgroup', hierarchy))) ?? [];
-      for (const name of found) if (name.startsWith(`${cgroupPrefix}${stamp}`)) removeCgroups(name);
-    }
   }
   if (dead.length > 0) await detachLoops(await orphanedLoops());
 }

@@ -4,7 +4,7 @@
  * in build/cache under a hash of its inputs. A host then starts from a copy. The plugin gets there the way users
  * get it: created, pushed to a registry, installed from it under the alias `openebs`.
  */
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { exec, execOk, waitFor } from './exec.js';
@@ -183,5 +183,22 @@ export async function seedEngineData(target: string, options: SeedOptions): Prom
       target,
     );
   }
-  if (options.plugin) await copyTree(join(await pluginSeed(options), 'plugins'), join(target, 'plugins'));
+  if (options.plugin) {
+    const plugins = join(target, 'plugins');
+    await copyTree(join(await pluginSeed(options), 'plugins'), plugins);
+    nameAnew(plugins);
+  }
+}
+
+/**
+ * An engine names a plugin's cgroup by the plugin's id alone, and cgroups are the kernel's: hosts that had installed
+ * the same seed would share one, and newer engines could not end the plugin of one while another runs.
+ */
+function nameAnew(plugins: string): void {
+  for (const id of readdirSync(plugins).filter((name) => /^[0-9a-f]{64}$/.test(name))) {
+    const other = randomBytes(32).toString('hex');
+    const config = join(plugins, id, 'config.json');
+    writeFileSync(config, readFileSync(config, 'utf8').replaceAll(id, other));
+    renameSync(join(plugins, id), join(plugins, other));
+  }
 }

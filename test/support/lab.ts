@@ -27,6 +27,7 @@ import {
   labRoot,
   type Loop,
   loopsOf,
+  pluginIds,
   processesOf,
   removeCgroups,
   runStamp,
@@ -488,7 +489,7 @@ class Host implements LabHost {
   async close(): Promise<void> {
     if (!hosts.has(this)) return;
     await this.end();
-    removeCgroups(this.cgroup);
+    for (const name of [this.cgroup, ...pluginIds(this.dataRoot)]) removeCgroups(name);
     if (process.env['LAB_KEEP'] === undefined) rmSync(this.dir, { recursive: true, force: true });
     hosts.delete(this);
     try {
