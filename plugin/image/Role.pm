@@ -213,6 +213,11 @@ sub run {
     my $select = IO::Select->new($control);
     eval { $self->apply_spec; 1 } or $self->set_state('error', trimmed($@));
     while (1) {
+        # Somebody has deleted it: without it nobody could ask this role any more.
+        if (!-S "$SPEC_DIR/ctl" && -d $SPEC_DIR && (my $new = eval { $self->open_control })) {
+            $select->remove($control);
+            $select->add($control = $new);
+        }
         for my $ready ($select->can_read($self->{hurry} // $TICK_SECONDS)) {
             my $client = $control->accept or next;
             $client->blocking(1);

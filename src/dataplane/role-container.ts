@@ -10,24 +10,16 @@
  * - A role of an older image reads specs of this version, for as long as it is in use after an upgrade: a key never
  *   changes its meaning, and what is new gets a new key, which old roles skip.
  */
-import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { Ctx } from '../context.js';
 import type { ContainerSpec, Engine, Ensured } from '../docker/engine.js';
 import { AppError } from '../errors.js';
-import { writeFileAtomic } from '../lib/atomic-file.js';
 import { failPoint } from '../lib/fail-points.js';
-import { quote } from '../lib/quote.js';
 import { sleep } from '../lib/sleep.js';
 import type { HostPaths } from './host-paths.js';
 import { askRole, type RoleStatus } from './role-client.js';
-
-export interface RoleSpec {
-  readonly lines: readonly (readonly [key: string, value: string])[];
-  /** File name -> content; written 0600 beside the spec. */
-  readonly secrets: Readonly<Record<string, string>>;
-}
+import { generationOf, readSpec, type RoleSpec, writeSpec } from './role-spec.js';
 
 export interface RoleContainer {
   readonly container: Omit<ContainerSpec, 'binds'> & { readonly binds?: ContainerSpec['binds'] };
@@ -74,10 +66,6 @@ const POLL_MS = 10;
 const ERROR_PATIENCE_MS = 1500;
 const ENGINE_RETRY_MS = 100;
 
-export function generationOf(spec: RoleSpec): string {
-  return createHash('sha256').update(JSON.stringify(spec)).digest('hex').slice(0, 16);
-}
-
 export function createRoleContainers(
   engine: Engine,
   paths: HostPaths,
@@ -93,10 +81,11 @@ export function createRoleContainers(
   ): Promise<RoleStatus> {
     const { name } = container;
     const generation = generationOf(spec);
-    const existed = await writeSpec(directoryOf(name), spec, generation);
+    const { existed, rewritten } = await writeSpec(directoryOf(name), spec, generation);
     const binds = [{ source: paths.container(name), target: '/spec' }, ...(container.binds ?? [])];
     let status = await askRole(ctx, controlOf(name), 'status');
-    if (status && status.generation !== generation) status = await reload(ctx, controlOf(name));
+    if (status && (rewritten || status.generation !== generation))
+      status = await reload(ctx, controlOf(name));
     if (!status) {
       const full = { ...container, binds };
       const done = await startContainer(ctx, engine, full, controlOf(name));
@@ -149,34 +138,12 @@ async function abandon(ctx: Ctx, socketPath: string): Promise<void> {
 }
 
 async function observe(ctx: Ctx, directory: string, socketPath: string): Promise<RoleObservation> {
-  const settings = await readSettings(path.join(directory, 'spec'));
+  const settings = await readSpec(directory);
   if (settings === null) {
     return { present: await exists(directory), generation: null, settings: new Map(), status: null };
   }
   const status = await askRole(ctx, socketPath, 'status');
   return { present: true, generation: settings.get('generation') ?? '', settings, status };
-}
-
-/** Answers whether there was one before. */
-async function writeSpec(directory: string, spec: RoleSpec, generation: string): Promise<boolean> {
-  const before = (await readSettings(path.join(directory, 'spec')))?.get('generation') ?? null;
-  if (before === generation) return true;
-  const text = specText(spec, generation);
-  await mkdir(directory, { recursive: true, mode: 0o700 });
-  for (const [file, content] of Object.entries(spec.secrets)) {
-    await writeFileAtomic(path.join(directory, file), content);
-  }
-  await writeFileAtomic(path.join(directory, 'spec'), text);
-  await removeOthers(directory, new Set(['spec', 'ctl', 'device', ...Object.keys(spec.secrets)]));
-  return before !== null;
-}
-
-/** A value with a line break in it would be a line of its own to the role, which is root. */
-export function specText(spec: RoleSpec, generation: string): string {
-  const lines = [['generation', generation] as const, ...spec.lines];
-  const wrong = lines.find(([key, value]) => !/^[a-z]+$/.test(key) || /\p{Cc}/u.test(value));
-  if (wrong) throw new AppError('internal', `the value of ${quote(wrong[0])} cannot stand in a role's spec`);
-  return lines.map(([key, value]) => `${key} ${value}\n`).join('');
 }
 
 /** While the engine starts it does not answer, but it starts this container by itself: then its socket opens. */
@@ -250,27 +217,9 @@ function isReadyAt(status: RoleStatus, generation: string): boolean {
 }
 
 function whyNotReady(last: RoleStatus | null): string {
-  if (last === null) return 'is not ready: its container does not answer';
+  if (last === null)
+    return 'is not ready: its container does not answer (unless it is paused, docker restart it)';
   return `is not ready: ${last.error || `it is ${last.state}`}`;
-}
-
-async function readSettings(specFile: string): Promise<Map<string, string> | null> {
-  try {
-    const lines = (await readFile(specFile, 'utf8')).split('\n').filter((line) => line.includes(' '));
-    return new Map(
-      lines.map((line) => [line.slice(0, line.indexOf(' ')), line.slice(line.indexOf(' ') + 1)]),
-    );
-  } catch (reason) {
-    if ((reason as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw AppError.from(reason, 'internal', `cannot read ${specFile}`);
-  }
-}
-
-/** Secrets of former epochs do not stay on disk. */
-async function removeOthers(directory: string, keep: ReadonlySet<string>): Promise<void> {
-  for (const file of await readdir(directory)) {
-    if (!keep.has(file)) await rm(path.join(directory, file), { recursive: true, force: true });
-  }
 }
 
 async function exists(file: string): Promise<boolean> {

@@ -3,12 +3,8 @@ import { AppError } from '../errors.js';
 import { createBacking, deleteBacking, readBacking } from './backing.js';
 import { BACKING_FILE, type HostPaths } from './host-paths.js';
 import { checkPool, checkPoolHolds } from './pools.js';
-import {
-  generationOf,
-  type RoleContainer,
-  type RoleContainers,
-  type RoleObservation,
-} from './role-container.js';
+import { type RoleContainer, type RoleContainers, type RoleObservation } from './role-container.js';
+import { generationOf } from './role-spec.js';
 
 /** Who may log in: one initiator name, with the account of one epoch. */
 export interface Admission {

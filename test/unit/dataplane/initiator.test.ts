@@ -2,7 +2,8 @@ import { describe, expect, it } from 'vitest';
 import type { Ctx } from '../../../src/context.js';
 import { createUserspaceInitiator, type InitiatorSpec } from '../../../src/dataplane/initiator.js';
 import type { RoleStatus } from '../../../src/dataplane/role-client.js';
-import { generationOf, type RoleContainers } from '../../../src/dataplane/role-container.js';
+import type { RoleContainers } from '../../../src/dataplane/role-container.js';
+import { generationOf } from '../../../src/dataplane/role-spec.js';
 import { AppError } from '../../../src/errors.js';
 import { createLog } from '../../../src/log.js';
 

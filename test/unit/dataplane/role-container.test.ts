@@ -1,15 +1,21 @@
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Ctx } from '../../../src/context.js';
 import { createHostPaths } from '../../../src/dataplane/host-paths.js';
-import {
-  createRoleContainers,
-  generationOf,
-  type RoleContainer,
-} from '../../../src/dataplane/role-container.js';
+import { createRoleContainers, type RoleContainer } from '../../../src/dataplane/role-container.js';
+import { generationOf } from '../../../src/dataplane/role-spec.js';
 import type { Engine } from '../../../src/docker/engine.js';
 import { AppError } from '../../../src/errors.js';
 import { createLog } from '../../../src/log.js';
@@ -164,6 +170,25 @@ describe('a role', () => {
     expect(status.generation).toBe(generationOf(wanted(2).spec));
     expect(role.commands).toContain('reload');
     expect(readdirSync(directory()).sort()).toEqual(['ctl', 'secret-2', 'spec']);
+  });
+
+  it.each([
+    ['its last lines', 'spec', (text: string) => text.slice(0, text.indexOf('\n') + 1)],
+    ['a value', 'spec', (text: string) => text.replace('volume v1', 'volume v2')],
+    ['its checksum', 'spec', (text: string) => text.slice(0, -4)],
+    ['a secret', 'secret-1', () => 'other'],
+  ])('whose spec lost or changed %s has it written anew, and reads it again', async (_what, file, damage) => {
+    const { engine, role } = runningEngine();
+    await over(engine).ensure(ctx, wanted(1));
+    const whole = readFileSync(join(directory(), file), 'utf8');
+    writeFileSync(join(directory(), file), damage(whole));
+    expect(readFileSync(join(directory(), file), 'utf8')).not.toBe(whole);
+    expect((await over({}).observe(ctx, NAME)).generation).toBe('');
+    role.commands.length = 0;
+    await over({}).ensure(ctx, wanted(1));
+    expect(role.commands).toContain('reload');
+    expect(readFileSync(join(directory(), file), 'utf8')).toBe(whole);
+    expect((await over({}).observe(ctx, NAME)).generation).toBe(generationOf(wanted(1).spec));
   });
 
   it('that never applies the wanted spec is not taken for ready', async () => {

@@ -3,7 +3,7 @@ import path from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { createHostPaths } from '../../../src/dataplane/host-paths.js';
-import { specText } from '../../../src/dataplane/role-container.js';
+import { specText } from '../../../src/dataplane/role-spec.js';
 import { AppError } from '../../../src/errors.js';
 import { quote } from '../../../src/lib/quote.js';
 import { fileSystems, records } from '../../../src/state/records.js';
