@@ -21,7 +21,29 @@ my $LISTEN = '0A';    # state of a listening socket in /proc/net/tcp
 sub apply_spec {
     my ($self) = @_;
     $self->{spec} = $self->read_spec('arg');
+    # etcd reads its arguments, the files they name among them, when it starts, and never again.
+    my $wanted = $self->served;
+    if ($self->{etcd} && ($self->{serves} // '') ne $wanted) {
+        $self->say_log('its settings have changed: starting etcd anew');
+        $self->shut_down;
+        $self->{etcd} = undef;
+        $self->set_state('starting');
+    }
     return;
+}
+
+# What etcd is started from: its arguments, its configuration, and whose certificates it takes. Its own certificate it
+# reads anew with each connection.
+sub served {
+    my ($self) = @_;
+    my @content = @{ $self->{spec}{arg} };
+    for my $name ('etcd.json', 'ca.crt') {
+        open my $file, '<', $self->secret_path($name) or next;
+        local $/ = undef;
+        push @content, <$file> // '';
+        close $file;
+    }
+    return join "\n", @content;
 }
 
 sub tick {
@@ -39,6 +61,7 @@ sub tick {
                     . 'directory. It is not started as new: restore the directory, or purge this node');
             return;
         }
+        $self->{serves} = $self->served;
         $self->{etcd} = $self->spawn('etcd', @{ $self->{spec}{arg} });
     }
     # etcd opens its client port when it serves.

@@ -123,6 +123,37 @@ describe('the roles', () => {
     );
   });
 
+  it('start etcd anew when its configuration has changed, and only then', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'spec-'));
+    writeFileSync(
+      join(directory, 'spec'),
+      'generation 0a\nformed no\nport 1\narg --config-file=/spec/etcd.json\n',
+    );
+    writeFileSync(join(directory, 'etcd.json'), '{"port":1}');
+    const program = `
+      Role::set_spec_dir('${directory}');
+      my $role = EtcdMember->new;
+      { no warnings; *Role::say_log = sub { }; *Role::spawn = sub { print "spawned "; 7 };
+        *Role::end_child = sub { print "ended "; 1 }; *Role::reaped = sub { 0 } }
+      my $write = sub { open my $file, '>', "${directory}/$_[0]" or die; print {$file} $_[1]; close $file };
+      $role->apply_spec; $role->tick;
+      $write->('spec', "generation 0b\\nformed yes\\nport 1\\narg --config-file=/spec/etcd.json\\n");
+      $write->('server.crt', 'renewed');
+      $role->apply_spec; $role->tick; print 'kept ';
+      $write->('spec', "generation 0c\\nformed no\\nport 1\\narg --config-file=/spec/etcd.json\\n");
+      $write->('etcd.json', '{"port":2}');
+      $role->apply_spec; $role->tick; print $role->{state};`;
+    const { stdout, stderr } = spawnSync(
+      'perl',
+      ['-Iplugin/image', '-MRole', '-MEtcdMember', '-e', program],
+      {
+        encoding: 'utf8',
+      },
+    );
+    rmSync(directory, { recursive: true });
+    expect([stdout, stderr]).toEqual(['spawned kept ended spawned starting', '']);
+  });
+
   it('never hand a secret to a program: only the names of files that hold one', () => {
     const text = modules.map((file) => readFileSync(`plugin/image/${file}`, 'utf8')).join('\n');
     const commands = text.match(/(spawn|system|exec)\b[^;]*;/g) ?? [];
