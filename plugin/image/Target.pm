@@ -64,6 +64,9 @@ sub start {
     my @stat = lstat $file or die "the volume's data $spec->{file} is missing from its pool: $!\n";
     -f _ or die "the volume's data $spec->{file} is not a file: put the file back\n";
     die "the volume's data has $stat[7] bytes, its record says $spec->{size}\n" if $stat[7] != $spec->{size};
+    # tgtd would open it for reading only, for good, and say nothing.
+    open my $data, '+<', $file or die "the volume's data $spec->{file} cannot be opened for writing: $!\n";
+    close $data;
 
     $ENV{TGT_IPC_SOCKET} = $SOCKET;
     {
