@@ -64,16 +64,31 @@ remove_data_plane() {
 detach_left_devices() {
     is_root && have losetup || return 0
     for device in $devices; do
-        case $(cat "/sys/block/${device#/dev/}/loop/backing_file" 2>/dev/null) in
-        */run/lun*) losetup --detach "$device" 2>/dev/null || true ;;
-        esac
+        ! is_export "$device" || losetup --detach "$device" 2>/dev/null || true
     done
 }
 
+# What is mounted at or below the state directory and is no volume of ours is the user's: the disk of a pool, say.
 unmount_left() {
     is_root || return 0
-    awk '$5 ~ "^(/run/openebs|/var/lib/openebs)(/|$)" { print $5 }' /proc/self/mountinfo | sort -r |
-        while IFS= read -r mount; do umount --lazy "$mount" || true; done
+    sed 's/^[^ ]* [^ ]* [^ ]* [^ ]* \([^ ]*\) .* - [^ ]* \([^ ]*\) .*/\2 \1/' /proc/self/mountinfo | sort -r |
+        while read -r source mount; do
+            case $mount in
+            "$run_dir" | "$run_dir"/*) ;;
+            "$state_dir"/*) is_export "$source" || continue ;;
+            *) continue ;;
+            esac
+            umount --lazy "$mount" || true
+        done
+}
+
+# Whether this is a loop device on an initiator's export.
+is_export() {
+    case $1 in /dev/loop*) ;; *) return 1 ;; esac
+    case $(cat "/sys/block/${1#/dev/}/loop/backing_file" 2>/dev/null) in
+    */run/lun*) return 0 ;;
+    esac
+    return 1
 }
 
 remove_images() {
@@ -105,8 +120,8 @@ is_root || { [ ! -e "$run_dir" ] && [ ! -e "$state_dir" ]; } || say "not root: $
 if [ -n "$purge" ] && [ -e "$state_dir" ]; then
     is_root || die "removing $state_dir needs root" 'run the same as root'
     say "removing $state_dir"
-    # Never across a file system boundary: a mount that could not be undone must not lose its files.
-    rm -rf --one-file-system "$state_dir"
+    # Never across a file system boundary: a disk of the user's keeps what is on it beside the volumes.
+    rm -rf --one-file-system "$state_dir" 2>/dev/null || say "left: $(find "$state_dir" -maxdepth 3 2>/dev/null | tr '\n' ' ')"
 fi
 stop_engine
 rm -rf "$up_dir"
