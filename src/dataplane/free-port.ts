@@ -9,7 +9,7 @@ export interface PortRange {
 /**
  * A port of the range that is neither taken by a record nor listened on now. Between this and tgtd's own bind
  * somebody else may take it: the target says so, and another is tried.
- * @throws `no_space` when the range is used up.
+ * @throws `no_space` when the range is used up, `unavailable` when the address is not one of this host.
  */
 export async function findFreePort(
   address: string,
@@ -27,9 +27,17 @@ export async function findFreePort(
 
 async function canListen(address: string, port: number): Promise<boolean> {
   const server = net.createServer();
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  server.once('error', () => {
-    resolve(false);
+  const { promise, resolve, reject } = Promise.withResolvers<boolean>();
+  server.once('error', (reason: NodeJS.ErrnoException) => {
+    if (reason.code !== 'EADDRNOTAVAIL') resolve(false);
+    else
+      reject(
+        new AppError(
+          'unavailable',
+          `TARGET_ADDRESS ${address} is not an address of this host now: bring its interface up, or set another`,
+          { cause: reason },
+        ),
+      );
   });
   server.listen(port, address, () => {
     server.close(() => {
