@@ -10,7 +10,8 @@
  * - The file is replaced as a whole and carries a checksum. A damaged one is set aside, reported, and rebuilt
  *   from etcd; until then the replica is not `complete` and nobody may conclude that a key does not exist.
  * - What comes from the file yields to whatever shared state says, lower revisions too: an etcd that was restored
- *   from a backup, or replaced by another, counts anew.
+ *   from a backup, or replaced by another, counts anew. So does all that is known, once a listing has a lower revision
+ *   than the same watch had told before.
  */
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename } from 'node:fs/promises';
@@ -59,6 +60,7 @@ const entryShape = z.object({
 const fileShape = z.object({ checksum: z.string(), complete: z.boolean(), entries: z.array(entryShape) });
 type Stored = Omit<z.infer<typeof fileShape>, 'checksum'>;
 const SAVE_DELAY_MS = 200;
+const SAVE_AGAIN_MS = 5000;
 
 export interface ReplicaOptions {
   readonly state: State;
@@ -80,10 +82,12 @@ class WatchedReplica implements Replica {
   readonly #loaded: Loaded;
   readonly #options: ReplicaOptions;
   readonly #entries: Map<string, Entry>;
-  /** What is known from the file only. */
+  /** What is known from the file only, or from a history that shared state has given up. */
   readonly #fromFile: WeakSet<Entry>;
   /** Key -> revision of its deletion. */
   readonly #tombstones = new Map<string, number>();
+  /** Prefix -> revision that its watch has told last. */
+  readonly #told = new Map<string, number>();
   readonly #listeners: ((keys: readonly string[]) => void)[] = [];
   readonly #watches: Watch[];
   #saving: Promise<void> = Promise.resolve();
@@ -155,11 +159,21 @@ class WatchedReplica implements Replica {
   }
 
   #follow(prefix: string, event: WatchEvent): void {
+    const revision = event.type === 'snapshot' ? event.snapshot.revision : event.revision;
+    if (event.type === 'snapshot' && revision < (this.#told.get(prefix) ?? 0)) this.#distrust(prefix);
+    this.#told.set(prefix, revision);
     const changed =
       event.type === 'snapshot' ? this.#replace(prefix, event.snapshot) : this.#apply(prefix, event);
     if (changed.length === 0) return;
     this.#saveSoon();
     for (const listener of this.#listeners) listener(changed);
+  }
+
+  /** Listings never go back but in an etcd that was restored: what is known counts for no more than the file. */
+  #distrust(prefix: string): void {
+    this.#options.log.warn({ prefix }, 'shared state has gone back: reading it anew');
+    for (const entry of this.list(prefix)) this.#fromFile.add(entry);
+    this.#forgetTombstones(prefix, Infinity);
   }
 
   #replace(prefix: string, { entries, revision }: { entries: readonly Entry[]; revision: number }): string[] {
@@ -214,8 +228,8 @@ class WatchedReplica implements Replica {
     }
   }
 
-  #saveSoon(): void {
-    this.#timer ??= setTimeout(() => void this.#save().catch(() => undefined), SAVE_DELAY_MS).unref();
+  #saveSoon(delayMs = SAVE_DELAY_MS): void {
+    this.#timer ??= setTimeout(() => void this.#save().catch(() => undefined), delayMs).unref();
   }
 
   #save(): Promise<void> {
@@ -229,6 +243,8 @@ class WatchedReplica implements Replica {
       })
       .catch((err: unknown) => {
         this.#options.log.warn({ err, file: this.#options.file }, 'the cache of records was not saved');
+        // The older one is wrong by now: a start without etcd would believe it.
+        this.#saveSoon(SAVE_AGAIN_MS);
       });
     return this.#nextSave;
   }

@@ -55,8 +55,8 @@ describe('the replica', () => {
     const replica = await open(state);
     await replica.record(10, [{ put: '/p/a', value: 'mine' }]);
     expect(replica.get('/p/a')?.value).toBe('mine');
-    send({ type: 'changes', revision: 9, changes: [{ type: 'put', entry: entry('/p/a', 'older', 9) }] });
     send({ type: 'snapshot', snapshot: { revision: 8, entries: [] } });
+    send({ type: 'changes', revision: 9, changes: [{ type: 'put', entry: entry('/p/a', 'older', 9) }] });
     expect(replica.get('/p/a')?.value).toBe('mine');
     send({ type: 'changes', revision: 11, changes: [{ type: 'put', entry: entry('/p/a', 'newer', 11) }] });
     expect(replica.get('/p/a')?.value).toBe('newer');
@@ -167,6 +167,29 @@ describe('the replica', () => {
       '/p/asked=restored',
     ]);
     await second.close();
+  });
+
+  it('follows shared state that goes back under it, as to a backup, and forgets what came later', async () => {
+    const { state, send } = scripted();
+    const replica = await open(state);
+    send({
+      type: 'snapshot',
+      snapshot: { revision: 50, entries: [entry('/p/a', 'new', 50), entry('/p/same', 'x', 3)] },
+    });
+    await replica.record(60, [{ put: '/p/later', value: 'x' }, { delete: '/p/deleted' }]);
+    const told: string[] = [];
+    replica.onChange((keys) => told.push(...keys));
+    const entries = [entry('/p/a', 'old', 5), entry('/p/same', 'x', 3), entry('/p/deleted', 'back', 6)];
+    send({ type: 'snapshot', snapshot: { revision: 9, entries } });
+    expect(Object.fromEntries(replica.list('/p/').map(({ key, value }) => [key, value]))).toEqual({
+      '/p/a': 'old',
+      '/p/same': 'x',
+      '/p/deleted': 'back',
+    });
+    expect(told.sort()).toEqual(['/p/a', '/p/deleted', '/p/later']);
+    send({ type: 'changes', revision: 10, changes: [{ type: 'put', entry: entry('/p/a', 'next', 10) }] });
+    expect(replica.get('/p/a')?.value).toBe('next');
+    await replica.close();
   });
 
   it('tells nobody of a snapshot that says what its file said', async () => {
