@@ -1,12 +1,14 @@
 /** One call of the engine's API: bounded in time, its failures in our words. */
 import type { Ctx } from '../context.js';
-import { AppError } from '../errors.js';
+import { AppError, type ErrorCode } from '../errors.js';
 
 /** Bounds one call: a socket that accepts and does not answer is how a starting engine looks. */
 export const CALL_TIMEOUT_MS = 20_000;
 
 /** For dockerode's calls that take no abort signal. */
 export async function unlessAborted<T>(operation: Promise<T>, signal: AbortSignal): Promise<T> {
+  // One that is aborted already says so to nobody who listens now.
+  signal.throwIfAborted();
   const aborted = Promise.withResolvers<never>();
   const abort = () => {
     aborted.reject(signal.reason as Error);
@@ -47,10 +49,13 @@ export async function call<T>(
   }
 }
 
+const CODES: Readonly<Record<number, ErrorCode>> = { 404: 'unavailable', 409: 'conflict' };
+
 /** A status means the engine answered and refused; no status means it did not answer. */
 function translate(reason: unknown, what: string, caller: AbortSignal): AppError {
   if (caller.aborted)
     return new AppError('canceled', `cannot ${what}: the caller gave up`, { cause: reason });
+  if (reason instanceof AppError) return reason;
   const status = statusOf(reason);
   const text = reason instanceof Error ? reason.message : String(reason);
   if (status === undefined) {
@@ -58,6 +63,6 @@ function translate(reason: unknown, what: string, caller: AbortSignal): AppError
       cause: reason,
     });
   }
-  if (status === 404) return new AppError('not_found', `cannot ${what}: ${text}`, { cause: reason });
-  return new AppError(status === 409 ? 'conflict' : 'internal', `cannot ${what}: ${text}`, { cause: reason });
+  // Never `not_found`: to who asked for a volume that says that the volume is absent.
+  return new AppError(CODES[status] ?? 'internal', `cannot ${what}: ${text}`, { cause: reason });
 }

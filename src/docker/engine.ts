@@ -2,6 +2,7 @@ import { createReadStream } from 'node:fs';
 import Docker from 'dockerode';
 import type { Ctx } from '../context.js';
 import { failPoint } from '../lib/fail-points.js';
+import { AppError } from '../errors.js';
 import { call, CALL_TIMEOUT_MS, orAbsent, statusOf, unlessAborted } from './engine-call.js';
 import { removeFully } from './removal.js';
 import { startUnmounted, volumeUsers } from './volume-containers.js';
@@ -108,7 +109,9 @@ export function createEngine(socketPath: string): Engine {
         removeOldTags(docker, { repository, keep }, signal),
       ),
     ensureContainer: (ctx, spec) =>
-      call(ctx, `run container ${spec.name}`, (abortSignal) => ensureContainer(docker, spec, abortSignal)),
+      call(ctx, `run container ${spec.name}`, (abortSignal) =>
+        ensureContainer(docker, spec, abortSignal).catch((reason: unknown) => withoutImage(spec, reason)),
+      ),
     removeContainer: (ctx, name, graceSeconds) =>
       call(
         ctx,
@@ -126,6 +129,13 @@ export function createEngine(socketPath: string): Engine {
         START_TIMEOUT_MS,
       ),
   };
+}
+
+/** The one absence that means something to a caller: who has the image imports it, and tries again. */
+function withoutImage(spec: ContainerSpec, reason: unknown): never {
+  if (statusOf(reason) !== 404) throw reason;
+  const text = `cannot run container ${spec.name}: its image ${spec.image} is missing`;
+  throw new AppError('not_found', text, { cause: reason });
 }
 
 async function readInfo(docker: Docker, abortSignal: AbortSignal): Promise<EngineInfo> {
