@@ -11,8 +11,11 @@ import { createLog } from './log.js';
 import { createVolumeDriver } from './volume-driver/server.js';
 import { StartingService } from './volumes/starting-service.js';
 
-/** dockerd kills a plugin 10 s after SIGTERM. */
-const EXIT_MS = 5000;
+/**
+ * dockerd kills a plugin 10 s after SIGTERM. Calls in flight have the first 3 s (server.ts); the rest is for the goodbye
+ * to the cluster, without which this node counts as away while its containers go on.
+ */
+const EXIT_MS = 8500;
 
 function readConfig() {
   try {

@@ -8,12 +8,12 @@ export interface VolumeDriver {
    * @throws AppError `conflict` when another process listens there.
    */
   listen(socketPath: string): Promise<void>;
-  /** Answers what is in flight for up to 5 s, then cuts it off, which aborts it. */
+  /** Answers what is in flight for up to 3 s, then cuts it off, which aborts it. */
   close(): Promise<void>;
 }
 
 /** dockerd kills a plugin 10 s after SIGTERM; the rest of the process needs its share. */
-const drainMs = 5000;
+const drainMs = 3000;
 
 export function createVolumeDriver(deps: RouterDeps): VolumeDriver {
   const router = Promise.withResolvers<RequestListener>();
