@@ -86,13 +86,14 @@ export class Converger {
       forfeitDevice: (ctx, situation) => this.#forfeit(ctx, situation),
       makeFileSystem: (ctx, situation) => this.#makeFileSystem(ctx, situation),
       mountFileSystem: async (ctx, { wanted: { volume }, device }) => {
-        await fileSystems.mount(ctx, {
+        const mounted = fileSystems.mount(ctx, {
           device: known(device, 'device'),
           mountpoint: paths.mountpoint(volume.id),
           type: volume.fs,
           options: volume.mountOptions,
           owner: volume,
         });
+        await mounted.catch((reason: unknown) => this.deadDevices.explain(volume, reason));
       },
       unmountFileSystem: async (ctx, { wanted, observed, mountedOn }) => {
         const died = wanted.mounted && observed.mount?.current === false;

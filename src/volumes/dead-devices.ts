@@ -5,6 +5,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { isHeld } from '../dataplane/held-device.js';
+import { AppError } from '../errors.js';
 import type { VolumeRecord } from '../state/records.js';
 
 interface DeadDevice {
@@ -24,6 +25,13 @@ export class DeadDevices {
 
   has(volumeId: string): boolean {
     return this.#devices.has(volumeId);
+  }
+
+  /** xfs and btrfs are not mounted beside an older mount of themselves, dead or not: mount(8) says nothing of that. */
+  async explain(volume: VolumeRecord, reason: unknown): Promise<never> {
+    const problem = await this.problemOf(volume);
+    if (problem === null) throw reason;
+    throw new AppError('in_use', `${problem} (${AppError.from(reason).message})`, { cause: reason });
   }
 
   /** What to tell while a container still has the dead device. */

@@ -66,6 +66,8 @@ export class LocalVolumeService implements VolumeService {
         throw reason;
       });
       await untilMade(ctx, this.#deps, name);
+      // Who made it may have failed and taken it back meanwhile.
+      if (this.#deps.records.volume(name)?.status !== 'ready') throw beingRemoved(name);
     });
     caller.log.info({ volume: name }, 'volume created');
   }
@@ -98,6 +100,9 @@ export class LocalVolumeService implements VolumeService {
       const volume = records.volume(name) ?? (await records.fetch(ctx, name));
       if (!volume) throw new AppError('not_found', `volume ${name} does not exist`);
       if (volume.status === 'removing') throw nameIsTaken(this.#deps, volume);
+      // Begun by an earlier process of ours: nobody else can finish it while this call has the turn.
+      if (volume.status === 'creating' && records.target(volume.id)?.node === this.#deps.node)
+        await this.#work.converge(ctx, name);
       await untilMade(ctx, this.#deps, name);
       this.#work.mountBegins(name);
       await counts.add(volume.id, mountId);

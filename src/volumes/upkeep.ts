@@ -4,7 +4,7 @@ import { withDeadline } from '../context.js';
 import { eachOf } from '../lib/each-of.js';
 import type { VolumeRecord } from '../state/records.js';
 import { findDataProblem } from './data-check.js';
-import { QUIET_MS, type VolumeWork, type VolumeWorkDeps } from './volume-work.js';
+import { FORGOTTEN_MS, type VolumeWork, type VolumeWorkDeps } from './volume-work.js';
 
 export interface UpkeepDeps extends VolumeWorkDeps {
   readonly work: VolumeWork;
@@ -25,13 +25,13 @@ export class Upkeep {
   /** One pass of the timer over all that this host has to do with; a failure is kept in the volume's Status. */
   async reconcile(ctx: Ctx, which: 'all' | 'urgent' = 'all'): Promise<void> {
     const devices = new Set(await this.#deps.initiator.present());
-    const all = this.#deps.records.volumes();
-    const volumes = which === 'all' ? all : all.filter((volume) => this.#isUrgent(volume));
-    await eachOf(volumes, RECONCILED_AT_ONCE, async (volume) => {
-      if (!ctx.signal.aborted) await this.#reconcileNamed(ctx, volume.name, devices.has(volume.id));
+    const wanted = which === 'all' ? () => true : (volume: VolumeRecord) => this.#isUrgent(volume);
+    await eachOf(this.#deps.records.volumes(), RECONCILED_AT_ONCE, async ({ name }) => {
+      if (!ctx.signal.aborted) await this.#reconcileNamed(ctx, name, { devices, wanted });
     });
     if (which === 'all') await this.#dropOrphans(ctx, devices);
-    await this.#deps.work.makeUp(ctx);
+    // Not waited for: a container's start may take as long as the volumes of another host, which is away.
+    void this.#deps.work.makeUp(ctx);
   }
 
   /**
@@ -40,19 +40,15 @@ export class Upkeep {
    */
   follow(ctx: Ctx, isSettled: () => boolean = () => true): void {
     const { records, initiator } = this.#deps;
+    const look = async (names: readonly string[]): Promise<void> => {
+      const devices = new Set(await initiator.present());
+      const wanted = isSettled() ? () => true : (volume: VolumeRecord) => this.#isElsewhere(volume);
+      await Promise.all(names.map((name) => this.#reconcileNamed(ctx, name, { devices, wanted })));
+    };
     records.onChange((names) => {
-      void initiator.present().then(
-        (devices) => {
-          for (const name of names) {
-            const volume = records.volume(name);
-            if (!volume || (!isSettled() && !this.#isElsewhere(volume))) continue;
-            void this.#reconcileNamed(ctx, name, devices.includes(volume.id));
-          }
-        },
-        (err: unknown) => {
-          ctx.log.warn({ err }, 'a change of the records is looked at with the next pass only');
-        },
-      );
+      look(names).catch((err: unknown) => {
+        ctx.log.warn({ err }, 'a change of the records is looked at with the next pass only');
+      });
     });
   }
 
@@ -92,11 +88,15 @@ export class Upkeep {
     );
   }
 
-  /** Never throws. */
-  async #reconcileNamed(ctx: Ctx, name: string, hasDevice: boolean): Promise<void> {
+  /** Never throws: not for a record that is damaged or of a newer version either, which is told in Status. */
+  async #reconcileNamed(
+    ctx: Ctx,
+    name: string,
+    { devices, wanted }: { devices: ReadonlySet<string>; wanted: (volume: VolumeRecord) => boolean },
+  ): Promise<void> {
     try {
       const volume = this.#deps.records.volume(name);
-      if (!volume || !(hasDevice || this.#concernsUs(volume))) return;
+      if (!volume || !wanted(volume) || !(devices.has(volume.id) || this.#concernsUs(volume))) return;
       const limited = withDeadline(ctx, this.#deps.mountTimeoutMs);
       await this.#deps.work.locks.run(limited, name, () => this.#reconcileOne(limited, name));
     } catch (err) {
@@ -125,11 +125,13 @@ export class Upkeep {
   }
 
   async #reconcileOne(ctx: Ctx, name: string): Promise<void> {
-    const { records, work, converger } = this.#deps;
+    const { records, work, converger, counts } = this.#deps;
     const volume = records.volume(name);
     if (!volume) return;
-    // What is counted of a volume that another node has is void: nobody need be asked.
-    if (!this.#isElsewhere(volume) && !(await this.#recount(ctx, volume))) return;
+    // What is counted of a volume that another node has is void: nobody need be asked, and nothing is taken for it.
+    if (!this.#isElsewhere(volume)) {
+      if (!(await this.#recount(ctx, volume))) return;
+    } else if (counts.total(volume.id) > 0) await counts.clear(volume.id);
     await work.converge(ctx, name);
     const problem =
       (await findDataProblem(this.#deps, volume)) ?? (await converger.deadDevices.problemOf(volume));
@@ -141,13 +143,14 @@ export class Upkeep {
    * without a count has lost it. Answers false when nobody can tell whether the volume is still held.
    */
   async #recount(ctx: Ctx, volume: VolumeRecord): Promise<boolean> {
-    const { records, counts, usersOf, node, work } = this.#deps;
+    const { records, counts, usersOf, node, work, engineAnswers } = this.#deps;
     const isCounted = counts.total(volume.id) > 0;
     if (!isCounted && records.attachment(volume.id)?.node !== node) return true;
-    const users = await usersOf(ctx, volume.name).catch(() => null);
+    // A starting engine takes the question and lets it wait, and with it the mounts that it waits for itself.
+    const users = (await engineAnswers(ctx)) ? await usersOf(ctx, volume.name).catch(() => null) : null;
     if (users === null) return isCounted;
     if (users.length > 0) counts.adopt(volume.id, users.length);
-    else if (isCounted && (!counts.hasOwn(volume.id) || work.quietMs(volume.name) > QUIET_MS)) {
+    else if (isCounted && (!counts.hasOwn(volume.id) || work.quietMs(volume.name) > FORGOTTEN_MS)) {
       ctx.log.warn({ volume: volume.name }, 'mounts that no container holds any more: forgotten');
       await counts.clear(volume.id);
     }

@@ -4,7 +4,7 @@
  */
 import type { Ctx } from '../context.js';
 import { withDeadline } from '../context.js';
-import { AppError } from '../errors.js';
+import { AppError, hasCode } from '../errors.js';
 import type { VolumeRecord } from '../state/records.js';
 import type { ConvergeDeps, Converger, ConvergeOptions } from './converge.js';
 import { VolumeLocks } from './volume-locks.js';
@@ -23,7 +23,12 @@ export interface VolumeWorkDeps extends ConvergeDeps {
  * Between a mount's answer and the start of its container the engine's list does not show it yet. That holds for
  * mounts of this process only: those of an earlier one have their container by the time of the first pass, or never.
  */
-export const QUIET_MS = 60_000;
+const QUIET_MS = 60_000;
+/**
+ * The timer waits longer: a copy-up of much data has a mount, and no container that runs. What it forgets then was
+ * answered to nobody.
+ */
+export const FORGOTTEN_MS = 600_000;
 
 export class VolumeWork {
   readonly locks = new VolumeLocks();
@@ -37,6 +42,7 @@ export class VolumeWork {
   readonly #missed = new Set<string>();
   /** Until all volumes were made up for once: what an earlier process missed is known to the engine alone. */
   #isFirst = true;
+  #isMakingUp = false;
 
   constructor(deps: VolumeWorkDeps) {
     this.#deps = deps;
@@ -90,7 +96,8 @@ export class VolumeWork {
 
   /** After a failure: an engine that starts, or that restarts a container, tries each once. */
   missed(name: string, reason: unknown): never {
-    this.#missed.add(name);
+    // What another host uses is not for the plugin to wait for: its user may be the same service, moved there.
+    if (!hasCode(reason, 'in_use')) this.#missed.add(name);
     throw AppError.from(reason);
   }
 
@@ -100,19 +107,25 @@ export class VolumeWork {
    */
   async makeUp({ log, ...rest }: Ctx): Promise<void> {
     const { records, startUnmounted } = this.#deps;
+    if (this.#isMakingUp) return;
     const complete = records.complete;
     if (this.#isFirst) for (const { name } of records.volumes()) this.#missed.add(name);
     const works = (name: string) =>
       this.problem(name) === null && (complete || records.volume(name) !== null);
     const volumes = new Set([...this.#missed].filter(works));
     if (volumes.size === 0) return;
+    this.#isMakingUp = true;
+    // What is missed from now on is for the next time.
+    for (const name of volumes) this.#missed.delete(name);
     try {
       const containers = await startUnmounted({ log, ...rest }, volumes);
       if (complete) this.#isFirst = false;
-      for (const name of volumes) this.#missed.delete(name);
       if (containers.length > 0) log.warn({ containers }, 'started what waited for its volume');
     } catch (err) {
+      for (const name of volumes) this.#missed.add(name);
       log.warn({ volumes: [...volumes].slice(0, 10), err }, 'containers still wait for their volume');
+    } finally {
+      this.#isMakingUp = false;
     }
   }
 

@@ -63,6 +63,9 @@ describe('a pool that is full', () => {
 
   const fill = 'dd if=/dev/urandom of=/data/big bs=1M count=450 conv=fsync';
 
+  const rewrite = (from: string) =>
+    `dd if=${from} of=/data/again bs=1M count=1 iflag=fullblock conv=notrunc,fsync`;
+
   test.each(['ext4', 'xfs', 'btrfs'])(
     'is a full disk to who writes a volume with %s, keeps what was flushed, and works again with room',
     async (fs) => {
@@ -72,7 +75,7 @@ describe('a pool that is full', () => {
         host,
         'writer',
         `for i in 1 2 3; do dd if=/dev/urandom of=/data/kept$i bs=1M count=20 conv=fsync 2>/dev/null; done
-         sha256sum /data/kept? > /data/sums; sync`,
+         sha256sum /data/kept? > /data/sums; : > /data/again; sync`,
       );
       const filled = await host.docker('exec', 'writer', 'sh', '-c', fill);
       expect(filled.stderr).toMatch(/No space left on device/);
@@ -82,6 +85,8 @@ describe('a pool that is full', () => {
       await host.shellOk(
         `cd ${hostPool}; free=$(df -k --output=avail . | tail -1); [ $free -lt 32768 ] || fallocate -l $((free - 32768))K filler`,
       );
+      const early = await host.docker('exec', 'writer', 'sh', '-c', rewrite('/dev/zero'));
+      expect(early.stderr).toMatch(/No space left on device/);
       const { error } = await waitFor(
         'Status says so',
         async () => {
@@ -93,12 +98,14 @@ describe('a pool that is full', () => {
       expect(error).toMatch(/pool default is full.*free some space/s);
       await inSmallPool(1500);
       await host.shellOk(`rm -f ${hostPool}/filler`);
+      // What is flushed in the place of what was refused is there for good, whatever the kernel noted of the failure.
+      await inside(host, 'writer', `${rewrite('/dev/urandom')}; sha256sum /data/again > /data/again.sum`);
       await inside(host, 'writer', `${fill}; sha256sum -c /data/sums >&2`);
       await waitFor('Status is clear', async () => (await statusOf(host, 'thin')).error === '', {
         timeoutMs: 60_000,
       });
       await host.ok('rm', '-f', 'writer');
-      await runOn(host, 'thin', 'sha256sum -c /data/sums; cat /data/big > /dev/null');
+      await runOn(host, 'thin', 'sha256sum -c /data/sums /data/again.sum; cat /data/big > /dev/null');
       const file = await whenDetached('thin');
       const checks: Record<string, string[]> = {
         ext4: ['e2fsck', '-fn', file],
@@ -294,7 +301,17 @@ describe('what is missing or damaged is told, and never made anew', () => {
       await host.ok('rm', '-f', `openebs-target-${id}`);
       await works('hurt');
     }
-    writeFileSync(join(state, 'containers/openebs-etcd/spec'), 'garbage\n');
+    // Under a running role: a spec that ends after its first line, and a control socket that is gone.
+    await startIdle(host, 'user', 'hurt');
+    const whole = readFileSync(join(directory, 'spec'), 'utf8');
+    writeFileSync(join(directory, 'spec'), whole.slice(0, whole.indexOf('\n') + 1));
+    rmSync(join(directory, 'ctl'));
+    await waitFor('the spec is whole', () => readFileSync(join(directory, 'spec'), 'utf8') === whole);
+    await host.ok('rm', '-f', `openebs-target-${id}`);
+    await inside(host, 'user', 'echo on > /data/on; sync /data/on');
+    await host.ok('rm', '-f', 'user');
+    for (const file of ['spec', 'etcd.json', 'server.key'])
+      writeFileSync(join(state, 'containers/openebs-etcd', file), 'garbage\n');
     await host.ok('rm', '-f', 'openebs-etcd');
     await waitFor(
       'etcd is back',
@@ -327,6 +344,7 @@ describe('what is missing or damaged is told, and never made anew', () => {
       const { kvs } = JSON.parse(await etcd('range', { key })) as { kvs?: { value: string }[] };
       return Buffer.from(kvs?.[0]?.value ?? '', 'base64').toString();
     };
+    const plugin = await host.pluginPid();
     for (const key of [`/openebs/targets/${id}/0`, '/openebs/volumes/hurt', `/openebs/attachments/${id}`]) {
       const good = await get(key);
       await put(key, '{"schema":1,');
@@ -341,6 +359,7 @@ describe('what is missing or damaged is told, and never made anew', () => {
       else await put(key, good);
       await works('hurt');
     }
+    expect(await host.pluginPid(), 'no record ends the plugin').toBe(plugin);
   });
 
   test("the node's own files: what can be made anew is, what cannot is named", async () => {
