@@ -17,6 +17,7 @@ use Role qw(now nap);
 
 my $DEVICE_FILE = '/spec/device';    # the loop device we attached last
 my $TRIM_LIBRARY = '/usr/local/lib/openebs/libopenebs-trim.so';    # built from trim.c
+my $BOOT_ID = '/proc/sys/kernel/random/boot_id';
 my @OLDEST_QEMU = (10, 0, 13);
 my $RETRY_SECONDS = 0.1;
 my $MAX_RETRY_SECONDS = 2;
@@ -33,23 +34,38 @@ sub apply_spec {
     return;
 }
 
-# After a SIGKILL our loop device stays bound to an export that is gone, for ever. What we noted is ours while its
-# backing device is the noted one, or the kernel cannot tell it any more (ENOTCONN); anything else is somebody
-# else's by now.
+# After a SIGKILL our loop device stays bound to an export that is gone, for ever. What we noted is ours while the
+# kernel's number of its use is the noted one, in the same boot. Linux before 5.15 has no such number: there it is ours
+# while its backing device is the noted one, or nobody can tell it any more (ENOTCONN).
 sub detach_dead_device {
-    my ($self) = @_;
-    open my $file, '<', $DEVICE_FILE or return;
-    my ($device, $noted) = split ' ', <$file> // '';
+    my ($self, $note) = @_;
+    $note //= $DEVICE_FILE;
+    open my $file, '<', $note or return;
+    my ($device, $noted, $sequence, $boot) = split ' ', <$file> // '';
     close $file;
     return if ($device // '') !~ m{\A/dev/loop\d+\z} || !defined $noted;
-    my $bound = -e '/sys/block/' . substr($device, 5) . '/loop/backing_file';
+    my $sys = '/sys/block/' . substr $device, 5;
     my $backing = backing_device($device);
-    if ($bound && ($backing eq '' || $backing eq $noted)) {
+    my $same = defined $boot
+        ? $sequence eq line_of("$sys/diskseq") && $boot eq line_of($BOOT_ID)
+        : $backing eq '' || $backing eq $noted;
+    if ($same && is_bound($sys)) {
         system 'losetup', '--detach', $device;
         $self->say_log("detached $device, whose export had died");
     }
-    unlink $DEVICE_FILE;
+    unlink $note;
     return;
+}
+
+sub is_bound { my ($sys) = @_; return -e "$sys/loop/backing_file" }
+
+sub line_of {
+    my ($path) = @_;
+    open my $file, '<', $path or return '';
+    my $line = <$file> // '';
+    close $file;
+    chomp $line;
+    return $line;
 }
 
 # "0:57", the device number of the file system that holds the backing file.
@@ -103,7 +119,8 @@ sub attach_loop {
     my ($name) = $device =~ m{\A/dev/(loop\d+)\z} or die "losetup answered $device\n";
     $self->{device} = $device;
     open my $note, '>', $DEVICE_FILE or die "cannot write $DEVICE_FILE: $!\n";
-    print {$note} "$device ", backing_device($device), "\n";
+    my $sequence = line_of("/sys/block/$name/diskseq");
+    print {$note} join(' ', $device, backing_device($device) || '-', $sequence eq '' ? () : ($sequence, line_of($BOOT_ID))), "\n";
     close $note;
     $self->{sys} = "/sys/block/$name";
     return;

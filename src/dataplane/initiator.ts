@@ -1,3 +1,5 @@
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
 import type { Ctx } from '../context.js';
 import { AppError } from '../errors.js';
 import { sleep } from '../lib/sleep.js';
@@ -5,6 +7,10 @@ import { runCommand } from './command.js';
 import { isHeld } from './held-device.js';
 import type { RoleContainer, RoleContainers, RoleObservation } from './role-container.js';
 import type { Admission } from './target.js';
+
+const BOOT_ID = '/proc/sys/kernel/random/boot_id';
+/** Of losetup: device number of the file system that holds the backing file. */
+const BACKING = 'BACK-MAJ:MIN';
 
 /** The LUN to log in to, and as whom. Copies will be a list of portals; one volume has one copy today. */
 export interface InitiatorSpec {
@@ -129,25 +135,37 @@ function sessionOf({ iqn, portal, sizeBytes, account }: InitiatorSpec): [key: st
   ];
 }
 
-/**
- * A loop device whose initiator was killed stays bound to an export that is gone. It is the noted one while its
- * backing device is, or while the kernel cannot tell that any more; else it is somebody else's by now.
- */
+/** A loop device whose initiator was killed stays bound to an export that is gone. */
 async function detachDead(ctx: Ctx, note: string): Promise<void> {
-  const [device = '', noted = ''] = note.trim().split(' ');
-  if (!/^\/dev\/loop\d+$/.test(device) || noted === '') return;
-  const listed = await runCommand(ctx, 'losetup', [
-    '--noheadings',
-    '--list',
-    '--output',
-    'NAME,BACK-MAJ:MIN',
-    device,
-  ]);
-  const [name, backing] = listed.stdout.trim().split(/\s+/);
-  const ours = listed.code === 0 && name === device && (backing === undefined || backing === noted);
-  if (!ours) return;
+  const [device = '', ...identity] = note.trim().split(' ');
+  if (!/^\/dev\/loop\d+$/.test(device) || !(await isStill(ctx, device, identity))) return;
   const result = await runCommand(ctx, 'losetup', ['--detach', device]);
   ctx.log.info({ device, code: result.code }, 'detached a loop device whose export had died');
+}
+
+/**
+ * Whether the device is bound now, and as it was when it was noted: names and backing devices are given to the next
+ * volume at once, but the kernel numbers each use of a device (since Linux 5.15; without the number, its backing device
+ * is the noted one, or nobody can tell it any more). What is bound so stays bound until somebody detaches it.
+ */
+async function isStill(
+  ctx: Ctx,
+  device: string,
+  [backing = '', sequence, boot]: readonly string[],
+): Promise<boolean> {
+  const sys = path.join('/sys/block', path.basename(device));
+  if ((await read(path.join(sys, 'loop/backing_file'))) === null) return false;
+  if (sequence !== undefined)
+    return sequence === (await read(path.join(sys, 'diskseq'))) && boot === (await read(BOOT_ID));
+  const listed = await runCommand(ctx, 'losetup', ['--noheadings', '--list', '--output', BACKING, device]);
+  return listed.code === 0 && ['', backing].includes(listed.stdout.trim());
+}
+
+function read(file: string): Promise<string | null> {
+  return readFile(file, 'utf8').then(
+    (text) => text.trim(),
+    () => null,
+  );
 }
 
 /** The engine's own words for a device that the host lacks tell nobody what to do. */

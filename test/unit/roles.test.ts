@@ -123,6 +123,34 @@ describe('the roles', () => {
     );
   });
 
+  it('detach a dead device only while it is used as it was noted, in the same boot', () => {
+    const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+    const fate = (noted: string, now: string): string => {
+      const directory = mkdtempSync(join(tmpdir(), 'note-'));
+      const note = join(directory, 'device');
+      writeFileSync(note, `/dev/loop999999 ${noted}\n`);
+      const program = `
+        use subs 'system';
+        BEGIN { *CORE::GLOBAL::system = sub { print "detached"; 0 } }
+        require Initiator;
+        my $role = Initiator->new;
+        { no warnings; *Role::say_log = sub { };
+          my $line = \\&Initiator::line_of;
+          *Initiator::line_of = sub { $_[0] =~ /diskseq/ ? '${now}' : $line->(@_) };
+          *Initiator::backing_device = sub { '' }; *Initiator::is_bound = sub { 1 } }
+        Initiator::detach_dead_device($role, '${note}');`;
+      const { stdout, stderr } = spawnSync('perl', ['-Iplugin/image', '-MRole', '-e', program], {
+        encoding: 'utf8',
+      });
+      rmSync(directory, { recursive: true });
+      return stderr === '' ? stdout : stderr;
+    };
+    expect(fate(`0:57 5 ${boot}`, '5')).toBe('detached');
+    expect(fate(`0:57 5 ${boot}`, '6')).toBe('');
+    expect(fate('0:57 5 another-boot', '5')).toBe('');
+    expect(fate('0:57', '5')).toBe('detached');
+  });
+
   it('start etcd anew when its configuration has changed, and only then', () => {
     const directory = mkdtempSync(join(tmpdir(), 'spec-'));
     writeFileSync(
