@@ -98,9 +98,11 @@ export function createTargets(options: TargetOptions): Targets {
       );
     },
     createBacking: (spec) => createBacking(paths, spec),
-    matches: (spec, observed) =>
-      observed.status?.state === 'ready' &&
-      observed.status.generation === generationOf(container(options, spec).spec),
+    matches: (spec, { status, generation }) => {
+      const wanted = generationOf(container(options, spec).spec);
+      // What it serves, and what it would serve after a restart.
+      return status?.state === 'ready' && status.generation === wanted && generation === wanted;
+    },
     isRenewable: ({ status }) =>
       status?.state === 'ready' && status.image !== options.image && status.initiators?.length === 0,
     async ensure(ctx, spec) {
