@@ -19,6 +19,7 @@ import { createHostPaths, type HostPaths } from './dataplane/host-paths.js';
 import { createUserspaceInitiator } from './dataplane/initiator.js';
 import { pruneMounts } from './dataplane/prune-mounts.js';
 import { createRoleContainers, type RoleContainers } from './dataplane/role-container.js';
+import { createSeenMounts } from './dataplane/seen-mounts.js';
 import { createTargets } from './dataplane/target.js';
 import { withVersionCheck } from './docker/engine-version.js';
 import { createEngine, type Engine } from './docker/engine.js';
@@ -50,6 +51,8 @@ export interface Surroundings {
   readonly mountRoot: string;
   /** Holds image.json, image.tar.gz and package.json. */
   readonly appDirectory: string;
+  /** Ends this process in good order; the engine starts the next. */
+  readonly restart: (why: string) => void;
 }
 
 export interface App {
@@ -101,7 +104,7 @@ async function start(ctx: Ctx, config: Config, around: Surroundings, service: St
     node: identity.node,
     service,
   };
-  return startVolumes(ctx, parts, around.appDirectory).catch(async (reason: unknown) => {
+  return startVolumes(ctx, parts, around).catch(async (reason: unknown) => {
     // The next try makes its own.
     await shared.state.close();
     throw reason;
@@ -120,7 +123,7 @@ interface StartParts extends Omit<VolumeParts, 'records' | 'recordsAreCurrent' |
   readonly service: StartingService;
 }
 
-async function startVolumes(ctx: Ctx, parts: StartParts, appDirectory: string) {
+async function startVolumes(ctx: Ctx, parts: StartParts, { appDirectory, restart }: Surroundings) {
   const { config, identity, image, paths, roles, shared, service } = parts;
   const replica = await openReplica({
     state: shared.state,
@@ -160,6 +163,7 @@ async function startVolumes(ctx: Ctx, parts: StartParts, appDirectory: string) {
     liveness,
     upkeep,
     findStrays: strays,
+    seenMounts: createSeenMounts({ ...parts, fileSystems: createFileSystems(), restart }),
     appDirectory,
   });
   ctx.log.info({ node: identity.node, cluster: identity.cluster }, 'started');

@@ -6,6 +6,7 @@ import type { DataPlaneImage } from './dataplane/data-plane-image.js';
 import type { HostPaths } from './dataplane/host-paths.js';
 import { findOlderRoles, type OlderRole } from './dataplane/older-roles.js';
 import type { RoleContainers } from './dataplane/role-container.js';
+import type { SeenMounts } from './dataplane/seen-mounts.js';
 import type { Engine } from './docker/engine.js';
 import { AppError } from './errors.js';
 import { sleep } from './lib/sleep.js';
@@ -31,6 +32,7 @@ export interface BackgroundDeps {
   readonly roles: Pick<RoleContainers, 'list' | 'observe'>;
   readonly repairs: Pick<RepairLog, 'all'>;
   readonly findStrays: () => Promise<Stray[]>;
+  readonly seenMounts: SeenMounts;
   /** Of the plugin: holds its package.json. */
   readonly appDirectory: string;
   readonly pace?: Pace;
@@ -50,9 +52,15 @@ export interface Pace {
    * and while its API comes up. An attachment that nobody counts on is given back only after that.
    */
   readonly settleMs: number;
+  /**
+   * From the start to the first look whether the engine sees the mounts, and from each to the next until it has told.
+   * The process may end over it, which is safe once the engine has found its socket: half a second after the start, or
+   * three seconds later.
+   */
+  readonly seenMs: number;
 }
 
-const PACE: Pace = { healMs: 15_000, yieldMs: 2000, settleMs: 20_000 };
+const PACE: Pace = { healMs: 15_000, yieldMs: 2000, settleMs: 20_000, seenMs: 6000 };
 /** Long enough for the import of the image on a slow disk. */
 const HEAL_TIMEOUT_MS = 180_000;
 const FIRST_PAUSE_MS = 200;
@@ -62,7 +70,7 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
   const health = createHealth(ctx);
   const strays = createStrayWatch(ctx, deps);
   const older = createOlderWatch(deps);
-  // Two loops, as neither waits for the other: volumes are healed from the replica while etcd is away. They end by
+  // Loops of their own, as none waits for another: volumes are healed from the replica while etcd is away. They end by
   // the abort only; what their last steps throw then is nobody's failure.
   const loops = Promise.all([
     keepEtcd(ctx, deps, (what, operation) => health.attempt(what, operation)),
@@ -71,6 +79,7 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
       await health.attempt('strays', () => strays.look());
       await health.attempt('older', (limited) => older.look(limited));
     }),
+    keepSeen(ctx, deps, (what, operation) => health.attempt(what, operation)),
   ]).catch((err: unknown) => {
     if (!ctx.signal.aborted) ctx.log.error({ err }, 'healing has ended');
   });
@@ -175,6 +184,14 @@ async function keepEtcd(ctx: Ctx, deps: BackgroundDeps, attempt: Attempt): Promi
     for (const [what, step] of steps) well &&= await attempt(what, step);
     pauseMs = well ? pace.healMs : Math.min(pauseMs * 2, pace.healMs);
     await sleep(pauseMs, ctx.signal);
+  }
+}
+
+async function keepSeen(ctx: Ctx, deps: BackgroundDeps, attempt: Attempt): Promise<void> {
+  const { engine, seenMounts, pace = PACE } = deps;
+  while (!ctx.signal.aborted && !seenMounts.settled()) {
+    await sleep(pace.seenMs, ctx.signal);
+    if (await engine.answers(ctx)) await attempt('mounts', (limited) => seenMounts.look(limited));
   }
 }
 

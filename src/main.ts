@@ -50,16 +50,24 @@ const app = startApp(config, service, {
   hostRoot: '/host',
   mountRoot: '/mnt/openebs',
   appDirectory: '/app',
+  restart(why) {
+    log.error({ why }, 'stopping: the engine starts the plugin again');
+    stop();
+  },
 });
+
+function stop(): void {
+  // Mounts and the data plane stay as they are: running containers live on them.
+  setTimeout(() => process.exit(0), EXIT_MS).unref();
+  void driver
+    .close()
+    .then(() => app.close())
+    .then(() => process.exit(0));
+}
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   process.once(signal, () => {
     log.info({ signal }, 'stopping');
-    // Mounts and the data plane stay as they are: running containers live on them.
-    setTimeout(() => process.exit(0), EXIT_MS).unref();
-    void driver
-      .close()
-      .then(() => app.close())
-      .then(() => process.exit(0));
+    stop();
   });
 }

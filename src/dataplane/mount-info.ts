@@ -2,6 +2,8 @@
 export interface MountEntry {
   readonly id: string;
   readonly parent: string;
+  /** The directory of its file system that it shows. */
+  readonly root: string;
   readonly mountpoint: string;
   /** Optional fields: `shared:N`, `master:N`. */
   readonly propagation: readonly string[];
@@ -23,6 +25,7 @@ function parseLine(line: string): MountEntry {
   return {
     id: fields[0] ?? '',
     parent: fields[1] ?? '',
+    root: unescape(fields[3] ?? ''),
     mountpoint: unescape(fields[4] ?? ''),
     propagation: fields.slice(6, separator),
     type: fields[separator + 1] ?? '',

@@ -4,6 +4,7 @@ import type { Ctx } from '../context.js';
 import { failPoint } from '../lib/fail-points.js';
 import { AppError } from '../errors.js';
 import { call, CALL_TIMEOUT_MS, orAbsent, statusOf, unlessAborted } from './engine-call.js';
+import { findsDirectory } from './finds-directory.js';
 import { removeFully } from './removal.js';
 import { startUnmounted, volumeUsers } from './volume-containers.js';
 
@@ -33,6 +34,8 @@ export interface Engine {
    * @throws what the first of them failed with, when none could be started.
    */
   startUnmounted(ctx: Ctx, volumes: ReadonlySet<string>): Promise<string[]>;
+  /** Whether the engine finds this directory in its own tree of mounts; changes nothing. */
+  findsDirectory(ctx: Ctx, directory: string): Promise<boolean>;
 }
 
 /** running: nothing to do. created: there was none. replaced: there was one that did not run. */
@@ -44,6 +47,8 @@ export interface EngineInfo {
   readonly version: string;
   readonly apiVersion: string;
   readonly labels: readonly string[];
+  /** A directory of the host. */
+  readonly dataRoot: string;
 }
 
 export interface ImageToImport {
@@ -105,9 +110,7 @@ export function createEngine(socketPath: string): Engine {
         IMPORT_TIMEOUT_MS,
       ),
     removeOldTags: (ctx, repository, keep) =>
-      call(ctx, `remove old images of ${repository}`, (signal) =>
-        removeOldTags(docker, { repository, keep }, signal),
-      ),
+      call(ctx, `remove old ${repository}`, (signal) => removeOldTags(docker, { repository, keep }, signal)),
     ensureContainer: (ctx, spec) =>
       call(ctx, `run container ${spec.name}`, (abortSignal) =>
         ensureContainer(docker, spec, abortSignal).catch((reason: unknown) => withoutImage(spec, reason)),
@@ -128,6 +131,8 @@ export function createEngine(socketPath: string): Engine {
         (signal) => startUnmounted(docker, volumes, signal),
         START_TIMEOUT_MS,
       ),
+    findsDirectory: (ctx, dir) =>
+      call(ctx, `look for ${dir}`, (signal) => findsDirectory(docker, dir, signal)),
   };
 }
 
@@ -147,14 +152,16 @@ async function readInfo(docker: Docker, abortSignal: AbortSignal): Promise<Engin
     version: version.Version,
     apiVersion: version.ApiVersion,
     labels: info.Labels ?? [],
+    dataRoot: info.DockerRootDir,
   };
 }
 
-/** The two fields' types are the engine API's; dockerode leaves the answer untyped. */
+/** The fields' types are the engine API's; dockerode leaves the answer untyped. */
 interface EngineInfoAnswer {
   ID: string;
   Name: string;
   Labels: string[] | null;
+  DockerRootDir: string;
 }
 
 async function importImage(docker: Docker, image: ImageToImport, abortSignal: AbortSignal): Promise<void> {

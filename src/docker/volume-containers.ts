@@ -22,9 +22,10 @@ function nameOf({ Names, Id }: Docker.ContainerInfo): string {
 
 /**
  * What the engine notes of a container whose start failed so: the mount did, or the plugin died over it, or was
- * disabled.
+ * disabled, or its mounts did not reach the engine (seen-mounts.ts).
  */
-const WANTS_VOLUME = /error while mounting volume|VolumeDriver\.(Get|Mount)|error looking up volume plugin/;
+const WANTS_VOLUME =
+  /error while mounting volume|VolumeDriver\.(Get|Mount)|error looking up volume plugin|\/propagated-mount\/.*no such file/;
 
 export async function startUnmounted(
   docker: Docker,

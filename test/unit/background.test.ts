@@ -23,6 +23,7 @@ let background: Background | null = null;
 let calls: string[];
 let failing: Map<string, string>;
 let strays: Stray[];
+let looks: number;
 let sync: () => void;
 
 beforeEach(() => {
@@ -31,6 +32,7 @@ beforeEach(() => {
   state = createMemoryState();
   stopping = new AbortController();
   [calls, strays] = [[], []];
+  looks = 0;
   failing = new Map();
 });
 
@@ -57,7 +59,7 @@ function start(): Background {
   // The casts: fakes of what the background calls, and of nothing else; anything more throws.
   const deps: BackgroundDeps = {
     config: parseConfig({}),
-    engine: { info: refuse } as unknown as Engine,
+    engine: { info: refuse, answers: () => Promise.resolve(true) } as unknown as Engine,
     image: { reference: 'image', ensure: () => done('image'), removeOlder: () => done('old images') },
     identity: { node: 'node-a', cluster: 'cluster-a' },
     shared: { state, ensureEtcd: () => done('etcd') },
@@ -91,8 +93,15 @@ function start(): Background {
       },
     },
     findStrays: () => done('strays').then(() => strays),
+    seenMounts: {
+      settled: () => looks >= 3,
+      look: () => {
+        looks += 1;
+        return done('look');
+      },
+    },
     appDirectory: root,
-    pace: { healMs: 5, yieldMs: 5, settleMs: 20 },
+    pace: { healMs: 5, yieldMs: 5, settleMs: 20, seenMs: 5 },
   };
   background = startBackground(ctx, deps);
   return background;
@@ -169,4 +178,15 @@ it('calls nothing a stray before shared state itself was read', async () => {
   await vi.waitFor(() => {
     expect(running.health()).toMatchObject({ strays });
   });
+});
+
+it('lets the engine look for its mounts until it has told, and tells what it cannot', async () => {
+  failing.set('look', 'mounts are not seen');
+  const running = start();
+  await vi.waitFor(() => {
+    expect(looks).toBe(3);
+  });
+  expect(running.health()).toMatchObject({ healthy: false, problems: { mounts: 'mounts are not seen' } });
+  await new Promise((resolve) => setTimeout(resolve, 30));
+  expect(looks).toBe(3);
 });

@@ -88,6 +88,7 @@ function fakeEngine(given: Partial<Engine>): Engine {
     info: refuse('info'),
     hasImage: refuse('hasImage'),
     importImage: refuse('importImage'),
+    findsDirectory: refuse('findsDirectory'),
     removeOldTags: refuse('removeOldTags'),
     ensureContainer: refuse('ensureContainer'),
     removeContainer: refuse('removeContainer'),

@@ -31,9 +31,17 @@ describe('an engine', () => {
     const old: Engine = {
       answers: refuse,
       info: () =>
-        Promise.resolve({ id: 'x', hostname: 'h', version: '19.03.15', apiVersion: '1.40', labels: [] }),
+        Promise.resolve({
+          id: 'x',
+          hostname: 'h',
+          version: '19.03.15',
+          apiVersion: '1.40',
+          labels: [],
+          dataRoot: '/',
+        }),
       hasImage: refuse,
       importImage: refuse,
+      findsDirectory: refuse,
       removeOldTags: refuse,
       ensureContainer: (_ctx, { name }) => {
         started.push(name);
