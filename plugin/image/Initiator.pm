@@ -17,6 +17,7 @@ use Role qw(now nap);
 
 my $DEVICE_FILE = '/spec/device';    # the loop device we attached last
 my $TRIM_LIBRARY = '/usr/local/lib/openebs/libopenebs-trim.so';    # built from trim.c
+my $LOOP_TRIES = 50;
 my $BOOT_ID = '/proc/sys/kernel/random/boot_id';
 my @OLDEST_QEMU = (10, 0, 13);
 my $RETRY_SECONDS = 0.1;
@@ -36,7 +37,8 @@ sub apply_spec {
 
 # After a SIGKILL our loop device stays bound to an export that is gone, for ever. What we noted is ours while the
 # kernel's number of its use is the noted one, in the same boot. Linux before 5.15 has no such number: there it is ours
-# while its backing device is the noted one, or nobody can tell it any more (ENOTCONN).
+# while its backing device is the noted one, or nobody can tell it any more (ENOTCONN). One that we were killed over
+# before that is noted is ours while it sits on our export.
 sub detach_dead_device {
     my ($self, $note) = @_;
     $note //= $DEVICE_FILE;
@@ -46,8 +48,8 @@ sub detach_dead_device {
     return if ($device // '') !~ m{\A/dev/loop\d+\z} || !defined $noted;
     my $sys = '/sys/block/' . substr $device, 5;
     my $backing = backing_device($device);
-    my $same = defined $boot
-        ? $sequence eq line_of("$sys/diskseq") && $boot eq line_of($BOOT_ID)
+    my $same = $noted eq 'wanted' ? $sequence eq line_of($BOOT_ID) && $self->sits_on_export($sys)
+        : defined $boot ? $sequence eq line_of("$sys/diskseq") && $boot eq line_of($BOOT_ID)
         : $backing eq '' || $backing eq $noted;
     if ($same && is_bound($sys)) {
         system 'losetup', '--detach', $device;
@@ -112,29 +114,42 @@ sub start_qemu {
 sub attach_loop {
     my ($self) = @_;
     my $export = $self->export_file;
-    my $device = `losetup --find --show --direct-io=on $export 2>&1`;
-    my $status = $?;
-    chomp $device;
-    die "cannot attach a loop device: $device\n" if $status != 0;
-    my ($name) = $device =~ m{\A/dev/(loop\d+)\z} or die "losetup answered $device\n";
-    $self->{device} = $device;
-    open my $note, '>', $DEVICE_FILE or die "cannot write $DEVICE_FILE: $!\n";
-    my $sequence = line_of("/sys/block/$name/diskseq");
-    print {$note} join(' ', $device, backing_device($device) || '-', $sequence eq '' ? () : ($sequence, line_of($BOOT_ID))), "\n";
-    close $note;
-    $self->{sys} = "/sys/block/$name";
+    my ($device, $said, $tries) = ('', '', 0);
+    while (1) {
+        chomp($device = `losetup --find 2>&1`);
+        $device =~ m{\A/dev/loop\d+\z} or die "cannot find a loop device: $device\n";
+        note_device($device, 'wanted', line_of($BOOT_ID));
+        chomp($said = `losetup --direct-io=on $device $export 2>&1`);
+        last if $? == 0;
+        # Another may have got it meanwhile.
+        die "cannot attach a loop device: $said\n" if ++$tries == $LOOP_TRIES;
+        select undef, undef, undef, rand 0.02;
+    }
+    my $sys = '/sys/block/' . substr $device, 5;
+    my $sequence = line_of("$sys/diskseq");
+    note_device($device, backing_device($device) || '-', $sequence eq '' ? () : ($sequence, line_of($BOOT_ID)));
+    @{$self}{qw(device sys)} = ($device, $sys);
+    return;
+}
+
+sub note_device {
+    my @line = @_;
+    open my $note, '>', "$DEVICE_FILE.new" or die "cannot write $DEVICE_FILE: $!\n";
+    print {$note} "@line\n" and close $note or die "cannot write $DEVICE_FILE: $!\n";
+    rename "$DEVICE_FILE.new", $DEVICE_FILE or die "cannot write $DEVICE_FILE: $!\n";
     return;
 }
 
 # Whether the loop device still sits on our export: after a lazy detach it does until its last user is gone.
 sub loop_bound {
     my ($self) = @_;
-    return 0 if !$self->{sys};
-    open my $file, '<', "$self->{sys}/loop/backing_file" or return 0;
-    my $backing = <$file> // '';
-    close $file;
+    return $self->{sys} && $self->sits_on_export($self->{sys});
+}
+
+sub sits_on_export {
+    my ($self, $sys) = @_;
     my $export = $self->export_file;
-    return $backing =~ m{\Q$export\E};
+    return line_of("$sys/loop/backing_file") =~ m{\Q$export\E};
 }
 
 sub detach_loop {

@@ -82,7 +82,7 @@ export function createUserspaceInitiator(options: UserspaceInitiatorOptions): In
   ): Promise<void> {
     const noted = await roles.readNote(initiatorName(volumeId), 'device');
     await remove(initiatorName(volumeId));
-    if (noted !== null) await detachDead(ctx, noted);
+    if (noted !== null) await detachDead(ctx, volumeId, noted);
   }
 
   return {
@@ -136,11 +136,22 @@ function sessionOf({ iqn, portal, sizeBytes, account }: InitiatorSpec): [key: st
 }
 
 /** A loop device whose initiator was killed stays bound to an export that is gone. */
-async function detachDead(ctx: Ctx, note: string): Promise<void> {
+async function detachDead(ctx: Ctx, volumeId: string, note: string): Promise<void> {
   const [device = '', ...identity] = note.trim().split(' ');
-  if (!/^\/dev\/loop\d+$/.test(device) || !(await isStill(ctx, device, identity))) return;
+  if (!/^\/dev\/loop\d+$/.test(device)) return;
+  const ours =
+    identity[0] === 'wanted'
+      ? await isWanted(device, volumeId, identity[1])
+      : await isStill(ctx, device, identity);
+  if (!ours) return;
   const result = await runCommand(ctx, 'losetup', ['--detach', device]);
   ctx.log.info({ device, code: result.code }, 'detached a loop device whose export had died');
+}
+
+/** What the initiator noted before it attached; it was killed before it could note how. */
+async function isWanted(device: string, volumeId: string, boot: string | undefined): Promise<boolean> {
+  const backing = await read(path.join('/sys/block', path.basename(device), 'loop/backing_file'));
+  return boot === (await read(BOOT_ID)) && (backing ?? '').includes(`/run/lun-${volumeId}`);
 }
 
 /**

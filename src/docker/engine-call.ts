@@ -5,22 +5,6 @@ import { AppError, type ErrorCode } from '../errors.js';
 /** Bounds one call: a socket that accepts and does not answer is how a starting engine looks. */
 export const CALL_TIMEOUT_MS = 20_000;
 
-/** For dockerode's calls that take no abort signal. */
-export async function unlessAborted<T>(operation: Promise<T>, signal: AbortSignal): Promise<T> {
-  // One that is aborted already says so to nobody who listens now.
-  signal.throwIfAborted();
-  const aborted = Promise.withResolvers<never>();
-  const abort = () => {
-    aborted.reject(signal.reason as Error);
-  };
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    return await Promise.race([operation, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
-  }
-}
-
 export function statusOf(reason: unknown): number | undefined {
   if (typeof reason !== 'object' || reason === null || !('statusCode' in reason)) return undefined;
   return typeof reason.statusCode === 'number' ? reason.statusCode : undefined;

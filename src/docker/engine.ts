@@ -3,7 +3,8 @@ import Docker from 'dockerode';
 import type { Ctx } from '../context.js';
 import { failPoint } from '../lib/fail-points.js';
 import { AppError } from '../errors.js';
-import { call, CALL_TIMEOUT_MS, orAbsent, statusOf, unlessAborted } from './engine-call.js';
+import { type EngineInfo, pings, readInfo } from './about-engine.js';
+import { call, CALL_TIMEOUT_MS, orAbsent, statusOf } from './engine-call.js';
 import { findsDirectory } from './finds-directory.js';
 import { removeFully } from './removal.js';
 import { startUnmounted, volumeUsers } from './volume-containers.js';
@@ -40,16 +41,6 @@ export interface Engine {
 
 /** running: nothing to do. created: there was none. replaced: there was one that did not run. */
 export type Ensured = 'running' | 'created' | 'replaced';
-
-export interface EngineInfo {
-  readonly id: string;
-  readonly hostname: string;
-  readonly version: string;
-  readonly apiVersion: string;
-  readonly labels: readonly string[];
-  /** A directory of the host. */
-  readonly dataRoot: string;
-}
 
 export interface ImageToImport {
   readonly path: string;
@@ -90,18 +81,13 @@ export function createEngine(socketPath: string): Engine {
   const docker = new Docker({ socketPath });
   return {
     answers: (ctx) =>
-      call(ctx, 'ping the engine', (signal) => unlessAborted(docker.ping(), signal), PING_TIMEOUT_MS).then(
-        () => true,
-        () => false,
-      ),
+      call(ctx, 'ping the engine', (signal) => pings(docker, signal), PING_TIMEOUT_MS).catch(() => false),
     info: (ctx) => call(ctx, 'ask the engine about itself', (abortSignal) => readInfo(docker, abortSignal)),
     hasImage: (ctx, reference) =>
-      call(ctx, `inspect image ${reference}`, async (abortSignal) =>
-        orAbsent(async () => {
-          await unlessAborted(docker.getImage(reference).inspect(), abortSignal);
-          return true;
-        }, false),
-      ),
+      call(ctx, `look for image ${reference}`, async (abortSignal) => {
+        const found = await docker.listImages({ filters: { reference: [reference] }, abortSignal });
+        return found.length > 0;
+      }),
     importImage: (ctx, image) =>
       call(
         ctx,
@@ -141,27 +127,6 @@ function withoutImage(spec: ContainerSpec, reason: unknown): never {
   if (statusOf(reason) !== 404) throw reason;
   const text = `cannot run container ${spec.name}: its image ${spec.image} is missing`;
   throw new AppError('not_found', text, { cause: reason });
-}
-
-async function readInfo(docker: Docker, abortSignal: AbortSignal): Promise<EngineInfo> {
-  const info = (await unlessAborted(docker.info(), abortSignal)) as EngineInfoAnswer;
-  const version = await unlessAborted(docker.version(), abortSignal);
-  return {
-    id: info.ID,
-    hostname: info.Name,
-    version: version.Version,
-    apiVersion: version.ApiVersion,
-    labels: info.Labels ?? [],
-    dataRoot: info.DockerRootDir,
-  };
-}
-
-/** The fields' types are the engine API's; dockerode leaves the answer untyped. */
-interface EngineInfoAnswer {
-  ID: string;
-  Name: string;
-  Labels: string[] | null;
-  DockerRootDir: string;
 }
 
 async function importImage(docker: Docker, image: ImageToImport, abortSignal: AbortSignal): Promise<void> {

@@ -125,7 +125,7 @@ describe('the roles', () => {
 
   it('detach a dead device only while it is used as it was noted, in the same boot', () => {
     const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-    const fate = (noted: string, now: string): string => {
+    const fate = (noted: string, now: string, backing = ''): string => {
       const directory = mkdtempSync(join(tmpdir(), 'note-'));
       const note = join(directory, 'device');
       writeFileSync(note, `/dev/loop999999 ${noted}\n`);
@@ -134,9 +134,10 @@ describe('the roles', () => {
         BEGIN { *CORE::GLOBAL::system = sub { print "detached"; 0 } }
         require Initiator;
         my $role = Initiator->new;
+        $role->{spec} = { volume => 'v1' };
         { no warnings; *Role::say_log = sub { };
           my $line = \\&Initiator::line_of;
-          *Initiator::line_of = sub { $_[0] =~ /diskseq/ ? '${now}' : $line->(@_) };
+          *Initiator::line_of = sub { $_[0] =~ /diskseq/ ? '${now}' : $_[0] =~ /backing_file/ ? '${backing}' : $line->(@_) };
           *Initiator::backing_device = sub { '' }; *Initiator::is_bound = sub { 1 } }
         Initiator::detach_dead_device($role, '${note}');`;
       const { stdout, stderr } = spawnSync('perl', ['-Iplugin/image', '-MRole', '-e', program], {
@@ -149,6 +150,11 @@ describe('the roles', () => {
     expect(fate(`0:57 5 ${boot}`, '6')).toBe('');
     expect(fate('0:57 5 another-boot', '5')).toBe('');
     expect(fate('0:57', '5')).toBe('detached');
+    // Killed between the attach and the note of it.
+    expect(fate(`wanted ${boot}`, '5', '/run/lun-v1')).toBe('detached');
+    expect(fate(`wanted ${boot}`, '5', '/run/lun-v2')).toBe('');
+    expect(fate(`wanted ${boot}`, '5')).toBe('');
+    expect(fate('wanted another-boot', '5', '/run/lun-v1')).toBe('');
   });
 
   it('start etcd anew when its configuration has changed, and only then', () => {
