@@ -63,7 +63,13 @@ async function end(child: ChildProcess, ended: Promise<unknown>): Promise<void> 
 /** Like runCommand, but a non-zero exit is an error that carries what the program said. */
 export async function mustRun(ctx: Ctx, program: string, args: readonly string[]): Promise<string> {
   const result = await runCommand(ctx, program, args);
-  if (result.code === 0) return result.stdout;
+  mustSucceed(program, result);
+  return result.stdout;
+}
+
+/** @throws `internal` with what the program said, unless it ended well. */
+export function mustSucceed(program: string, result: CommandResult): void {
+  if (result.code === 0) return;
   const said = (result.stderr.trim() || result.stdout.trim()).split('\n').slice(-3).join('; ');
   throw new AppError('internal', `${program} failed (exit ${String(result.code)}): ${said}`);
 }

@@ -10,8 +10,9 @@ import path from 'node:path';
 import type { Ctx } from '../context.js';
 import { AppError } from '../errors.js';
 import { failPoint } from '../lib/fail-points.js';
-import { mustRun, runCommand } from './command.js';
+import { mustRun, mustSucceed, runCommand } from './command.js';
 import { createChecks } from './file-system-check.js';
+import { createLongCommands } from './long-command.js';
 import { parseMountInfo, type MountEntry } from './mount-info.js';
 
 export type FileSystemType = 'ext4' | 'xfs' | 'btrfs';
@@ -34,7 +35,7 @@ export interface MountRequest {
 export interface FileSystems {
   /** What blkid finds on the device, or null when it is blank. @throws when the device cannot be read. */
   probe(ctx: Ctx, device: string): Promise<string | null>;
-  /** mkfs, on what `probe` has just found blank: mkfs.ext4 itself asks nobody. A caller that leaves does not end it. */
+  /** mkfs, on what `probe` has just found blank: mkfs.ext4 itself asks nobody. It goes on when its caller gives up. */
   make(ctx: Ctx, device: string, type: FileSystemType, options: readonly string[]): Promise<void>;
   /** Checks, mounts and prepares; answers the directory to hand out. */
   mount(ctx: Ctx, request: MountRequest): Promise<string>;
@@ -77,8 +78,10 @@ const HEAD_BYTES = 128 * 1024;
 const XFS_IN_PROGRESS_OFFSET = 126;
 export function createFileSystems(): FileSystems {
   const checks = createChecks();
+  const makings = createLongCommands('is being made (mkfs)');
   return {
     async probe(ctx, device) {
+      await makings.wait(ctx, device);
       const head = await readHead(device);
       const result = await runCommand(ctx, 'blkid', ['-p', '-o', 'value', '-s', 'TYPE', device]);
       if (result.code === BLKID_NOTHING || isUnfinishedXfs(head)) return null;
@@ -88,8 +91,9 @@ export function createFileSystems(): FileSystems {
     },
     async make(ctx, device, type, options) {
       const again = type === 'xfs' && isUnfinishedXfs(await readHead(device)) ? ['-f'] : [];
-      const untilItEnds = { ...ctx, signal: new AbortController().signal };
-      await mustRun(untilItEnds, `mkfs.${type}`, [...MAKE_ARGS[type], ...again, ...options, device]);
+      const program = `mkfs.${type}`;
+      const args = [...MAKE_ARGS[type], ...again, ...options, device];
+      mustSucceed(program, await makings.run(ctx, device, program, args));
     },
     async mount(ctx, request) {
       if (request.type === 'ext4') await checks.check(ctx, request.device);

@@ -70,7 +70,9 @@ describe('a disk', () => {
   });
 
   it('is made to the end, also when the caller has left', async () => {
-    await fileSystems.make(ctx(AbortSignal.abort()), disk, 'ext4', []);
+    const making = fileSystems.make(ctx(AbortSignal.abort()), disk, 'ext4', []);
+    await expect(making).rejects.toThrow(/is being made \(mkfs\).*it goes on/);
+    // Who comes next waits for it.
     expect(await fileSystems.probe(ctx(), disk)).toBe('ext4');
   });
 });
