@@ -11,6 +11,7 @@ import { chmod, mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createAdminServer, type AdminServer } from './admin/server.js';
 import { startBackground, type Background } from './background.js';
+import { refuseBlankState } from './blank-state.js';
 import type { Config } from './config.js';
 import type { Ctx } from './context.js';
 import { loadDataPlaneImage, withImage, type DataPlaneImage } from './dataplane/data-plane-image.js';
@@ -23,6 +24,7 @@ import { createSeenMounts } from './dataplane/seen-mounts.js';
 import { createTargets } from './dataplane/target.js';
 import { withVersionCheck } from './docker/engine-version.js';
 import { createEngine, type Engine } from './docker/engine.js';
+import { AppError } from './errors.js';
 import { removeUnfinished } from './lib/atomic-file.js';
 import type { Log } from './log.js';
 import { loadNodeIdentity, type LoadedIdentity } from './node-identity.js';
@@ -83,6 +85,10 @@ async function start(ctx: Ctx, config: Config, around: Surroundings, service: St
   const image = await loadDataPlaneImage(plainEngine, around.appDirectory);
   const engine = withImage(plainEngine, image);
   service.waitsFor(`the Docker engine at ${config.dockerSocket} to answer`);
+  await refuseBlankState(ctx, paths, engine).catch((reason: unknown) => {
+    service.waitsFor(`its state: ${AppError.from(reason).message}`);
+    throw reason;
+  });
   const identity = await loadNodeIdentity(identityFile(paths), config.nodeId, () =>
     untilDone(ctx, 'ask the engine for its ID', async () => (await engine.info(ctx)).id),
   );

@@ -7,7 +7,7 @@ import { type EngineInfo, pings, readInfo } from './about-engine.js';
 import { call, CALL_TIMEOUT_MS, orAbsent, statusOf } from './engine-call.js';
 import { findsDirectory } from './finds-directory.js';
 import { removeFully } from './removal.js';
-import { startUnmounted, volumeUsers } from './volume-containers.js';
+import { containersWith, startUnmounted, volumeUsers } from './containers.js';
 
 /** What the product needs of the Docker engine; the only importer of dockerode. */
 export interface Engine {
@@ -35,6 +35,8 @@ export interface Engine {
    * @throws what the first of them failed with, when none could be started.
    */
   startUnmounted(ctx: Ctx, volumes: ReadonlySet<string>): Promise<string[]>;
+  /** Names of the containers with this label, running or not. */
+  withLabel(ctx: Ctx, label: string): Promise<string[]>;
   /** Whether the engine finds this directory in its own tree of mounts; changes nothing. */
   findsDirectory(ctx: Ctx, directory: string): Promise<boolean>;
 }
@@ -117,6 +119,8 @@ export function createEngine(socketPath: string): Engine {
         (signal) => startUnmounted(docker, volumes, signal),
         START_TIMEOUT_MS,
       ),
+    withLabel: (ctx, label) =>
+      call(ctx, `list containers with label ${label}`, (signal) => containersWith(docker, label, signal)),
     findsDirectory: (ctx, dir) =>
       call(ctx, `look for ${dir}`, (signal) => findsDirectory(docker, dir, signal)),
   };

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { waitFor } from '../support/exec.js';
 import type { LabHost } from '../support/lab.js';
 import { createVolume, inside, runOn, startIdle, startProductHost, statusOf } from '../support/product.js';
 
@@ -49,6 +50,20 @@ test('an emptied NODE_ID, and an engine with another ID, keep the name that the 
   expect(await host.ok('info', '--format', '{{.ID}}')).not.toBe(id);
   expect(await runOn(host, 'db', 'cat /data/note')).toBe('kept');
   expect(await statusOf(host, 'db')).toMatchObject({ node: 'rack-1', error: '' });
+});
+
+test('a state directory whose disk is not mounted yet at boot is waited for, and no second cluster is begun', async () => {
+  await host.shellOk('cp -a /var/lib/openebs/node.json /run/node.json');
+  await host.stopEngine();
+  await host.shellOk('mv /var/lib/openebs /var/lib/away');
+  await host.startEngine();
+  await waitFor('the plugin tells that its state is not there', () =>
+    host.log().includes('/var/lib/openebs is empty, but this host has containers of the plugin'),
+  );
+  expect(await host.shellOk('cd /var/lib/openebs; find . -type f')).toBe('');
+  await host.shellOk('rm -rf /var/lib/openebs; mv /var/lib/away /var/lib/openebs');
+  expect(await runOn(host, 'db', 'cat /data/note')).toBe('kept');
+  await host.shellOk('cmp /run/node.json /var/lib/openebs/node.json');
 });
 
 test('without volumes the name can be changed', async () => {

@@ -89,6 +89,7 @@ function fakeEngine(given: Partial<Engine>): Engine {
     hasImage: refuse('hasImage'),
     importImage: refuse('importImage'),
     findsDirectory: refuse('findsDirectory'),
+    withLabel: refuse('withLabel'),
     removeOldTags: refuse('removeOldTags'),
     ensureContainer: refuse('ensureContainer'),
     removeContainer: refuse('removeContainer'),

@@ -42,6 +42,7 @@ describe('an engine', () => {
       hasImage: refuse,
       importImage: refuse,
       findsDirectory: refuse,
+      withLabel: refuse,
       removeOldTags: refuse,
       ensureContainer: (_ctx, { name }) => {
         started.push(name);

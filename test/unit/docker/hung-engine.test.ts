@@ -34,6 +34,7 @@ const calls: Record<string, (engine: Engine, ctx: Ctx) => Promise<unknown>> = {
   removeContainer: (engine, ctx) => engine.removeContainer(ctx, 'role', 0),
   volumeUsers: (engine, ctx) => engine.volumeUsers(ctx, 'db'),
   startUnmounted: (engine, ctx) => engine.startUnmounted(ctx, new Set(['db'])),
+  withLabel: (engine, ctx) => engine.withLabel(ctx, 'openebs.role'),
   findsDirectory: (engine, ctx) => engine.findsDirectory(ctx, '/somewhere'),
 };
 

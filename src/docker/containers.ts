@@ -1,4 +1,4 @@
-/** The containers of a volume, as the engine lists them. */
+/** Containers as the engine lists them: those of a volume, and ours. */
 import type Docker from 'dockerode';
 
 export async function volumeUsers(
@@ -10,6 +10,15 @@ export async function volumeUsers(
   const found = await docker.listContainers({ all: true, filters, abortSignal });
   // The engine's filter takes a name for a prefix too.
   return found.filter((container) => hasOneOf(container, new Set([volume]))).map(nameOf);
+}
+
+export async function containersWith(
+  docker: Docker,
+  label: string,
+  abortSignal: AbortSignal,
+): Promise<string[]> {
+  const found = await docker.listContainers({ all: true, filters: { label: [label] }, abortSignal });
+  return found.map(nameOf);
 }
 
 function hasOneOf({ Mounts }: Docker.ContainerInfo, volumes: ReadonlySet<string>): boolean {
