@@ -29,6 +29,8 @@ my $SPACE_LIBRARY = '/usr/local/lib/openebs/libopenebs-space.so';    # built fro
 my $START_SECONDS = 10;
 my $RETRY_SECONDS = 1;
 my $CUT_SECONDS = 0.2;
+my $BEGAN = now();
+my $LASTING_SECONDS = 12;    # the engine restarts a container at once that has run for 10
 my %CONNECTED = map { $_ => 1 } qw(01 08);    # in /proc/net/tcp: established, and closed by the other side only
 
 sub apply_spec {
@@ -65,8 +67,12 @@ sub start {
     -f _ or die "the volume's data $spec->{file} is not a file: put the file back\n";
     die "the volume's data has $stat[7] bytes, its record says $spec->{size}\n" if $stat[7] != $spec->{size};
     # tgtd would open it for reading only, for good, and say nothing.
-    open my $data, '+<', $file or die "the volume's data $spec->{file} cannot be opened for writing: $!\n";
-    close $data;
+    if (!open my $data, '+<', $file) {
+        my $reason = "the volume's data $spec->{file} cannot be opened for writing: $!\n";
+        # This container's mount has the flags of its start: only the next start sees that the pool is writable again.
+        exit 1 if $!{EROFS} && now() - $BEGAN > $LASTING_SECONDS;
+        die $reason;
+    }
 
     $ENV{TGT_IPC_SOCKET} = $SOCKET;
     {

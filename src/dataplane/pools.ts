@@ -79,7 +79,10 @@ export function poolError(reason: unknown, pool: string): AppError {
     return new AppError('no_space', `pool ${pool} is full`, { cause: reason });
   }
   if (code === 'EROFS') {
-    const text = `pool ${pool} is on a file system that is mounted read-only: mount it read-write`;
+    // The plugin's copy of the mount keeps the flags that it had at the plugin's start.
+    const text =
+      `pool ${pool} is on a file system that is mounted read-only: mount it read-write, and if it is already, ` +
+      'disable and enable the plugin';
     return new AppError('unavailable', text, { cause: reason });
   }
   return AppError.from(reason, 'unavailable', `pool ${pool} cannot be used`);

@@ -45,10 +45,12 @@ describe('a pool that is full', () => {
   beforeAll(async () => {
     host = await startLabHost({ name: 'full', plugin: true });
     mkdirSync(join(host.lib, 'openebs/pools/default'), { recursive: true });
-    mkdirSync(join(host.lib, 'openebs/pools/archive'));
-    await host.shellOk(
-      'mount -t tmpfs -o size=400M pool /var/lib/openebs/pools/default; mount -t tmpfs -o ro pool /var/lib/openebs/pools/archive',
-    );
+    for (const pool of ['archive', 'aging']) mkdirSync(join(host.lib, 'openebs/pools', pool));
+    await host.shellOk(`
+      cd /var/lib/openebs/pools
+      mount -t tmpfs -o size=400M pool default
+      mount -t tmpfs -o ro pool archive
+      mount -t tmpfs -o size=200M pool aging`);
     await installPlugin(host);
   });
 
@@ -147,6 +149,28 @@ describe('a pool that is full', () => {
     await host.ok('rm', '-f', 'writer');
     expect(await runOn(host, 'thin', 'sha256sum -c /data/sums; echo ok > /data/ok')).toBe('/data/kept: OK');
     await host.shellOk(`e2fsck -fn ${await whenDetached('thin')}`);
+  });
+
+  test('that turned read-only under a volume refuses its next mount with the reason, and works when it is writable', async () => {
+    const remount = (how: string) => `mount -o remount,${how} /var/lib/openebs/pools/aging`;
+    await createVolume(host, 'old', { pool: 'aging', size: '100M' });
+    await runOn(host, 'old', 'echo kept > /data/note');
+    await waitFor('it is detached', async () => (await statusOf(host, 'old')).attachedTo === '', {
+      timeoutMs: 60_000,
+    });
+    // As after a boot at which the disk was mounted so: no target has the file open yet.
+    const target = `openebs-target-${(await statusOf(host, 'old')).id}`;
+    await host.shellOk(`docker rm -f ${target}; ${remount('ro')}`);
+    const reason = 'disk.img cannot be opened for writing';
+    await waitFor('Status says so', async () => (await statusOf(host, 'old')).error.includes(reason), {
+      timeoutMs: 60_000,
+    });
+    const refused = await tryOn(host, 'old', 'true');
+    expect(refused.stderr).toContain(reason);
+    await host.shellOk(remount('rw'));
+    await waitFor('it works', async () => (await statusOf(host, 'old')).error === '', { timeoutMs: 60_000 });
+    expect(await runOn(host, 'old', 'cat /data/note')).toBe('kept');
+    await host.ok('volume', 'rm', 'old');
   });
 
   test('or read-only refuses a create with the reason, and leaves nothing of it', async () => {

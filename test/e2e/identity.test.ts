@@ -66,6 +66,17 @@ test('a state directory whose disk is not mounted yet at boot is waited for, and
   await host.shellOk('cmp /run/node.json /var/lib/openebs/node.json');
 });
 
+test('another ETCD_PORT reaches the etcd that is there, with all its records, and the former port is free', async () => {
+  const ports = async () =>
+    (await host.shellOk('ss -Hltn | grep -oE "127.0.0.1:2[0-9]+" | sort')).split('\n');
+  expect(await ports()).toEqual(['127.0.0.1:23790', '127.0.0.1:23791']);
+  await setAnew('ETCD_PORT=24790');
+  await createVolume(host, 'more');
+  expect(await ports()).toEqual(['127.0.0.1:24790', '127.0.0.1:24791']);
+  expect(await runOn(host, 'db', 'cat /data/note')).toBe('kept');
+  await host.ok('volume', 'rm', 'more');
+});
+
 test('without volumes the name can be changed', async () => {
   await host.ok('volume', 'rm', 'db');
   await setAnew('NODE_ID=rack-3');
