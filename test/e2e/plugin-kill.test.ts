@@ -1,10 +1,10 @@
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
+import { restarted } from '../support/crash.js';
 import { sleep, waitFor } from '../support/exec.js';
 import type { LabHost } from '../support/lab.js';
 import {
   createVolume,
   driverSocket,
-  exchange,
   expectTraces,
   inside,
   runOn,
@@ -37,29 +37,9 @@ afterAll(async () => {
   await host.close();
 });
 
-/**
- * The engine looks for the socket half a second after the start of a plugin's process, and then every 3 s. One that
- * dies before it was found is not started again: the engine waits out its 13 s and disables the plugin (measured,
- * 20.10.24 to 28.5.2).
- */
-const firstLookMs = 450;
-const settlesMs = { afterFirstLook: 1200, afterSecondLook: 5000 };
-
-/** The engine starts a plugin that has died at once; waits until a new process has taken over for good. */
 async function killAndWait(): Promise<void> {
   const socket = await driverSocket(host);
-  const killed = await host.killPlugin();
-  const since = Date.now();
-  await waitFor('the plugin has a new process', async () => (await host.pluginPid()) !== killed, {
-    everyMs: 50,
-  });
-  await waitFor(
-    'its socket listens',
-    async () => (await exchange(socket, 'POST', '/VolumeDriver.Capabilities', '{}'))[0] === 200,
-    { everyMs: 20 },
-  );
-  const early = Date.now() - since < firstLookMs;
-  await sleep(early ? settlesMs.afterFirstLook : settlesMs.afterSecondLook);
+  await restarted(host, await host.killPlugin(), socket);
 }
 
 test('a container that writes notices nothing of 12 kills of the plugin', async () => {
