@@ -196,6 +196,33 @@ test('pain: still attached to a dead node: engine and plugin are dead, and what 
   expect(await runOn(b, 'db', 'test -s /data/marks; echo fine')).toBe('fine');
 });
 
+test('a plugin that is disabled in the middle of a call keeps what its containers use', async () => {
+  await createVolume(a, 'db', { size: '200M' });
+  await createVolume(a, 'slow', { size: '200M' });
+  await startMarker(b, 'db');
+  const target = `openebs-target-${(await statusOf(a, 'slow')).id}`;
+  await a.ok('pause', target);
+  const mounting = tryOn(b, 'slow', 'true');
+  await sleep(2000);
+  await b.ok('plugin', 'disable', '-f', 'openebs');
+  await a.ok('unpause', target);
+  expect((await mounting).code).not.toBe(0);
+  // Its sign of life would be gone after 15 s, and the volume free for others after 5 s more.
+  await sleep(25_000);
+  expect((await tryOn(c, 'db', 'true')).stderr).toMatch(/attached to node b|in use on node b/);
+  const before = Number(await lastLine(b));
+  await b.ok('plugin', 'enable', 'openebs');
+  await waitFor('the container writes on', async () => Number(await lastLine(b)) > before + 100);
+  await b.ok('rm', '-f', 'marker');
+  expect(await runOn(c, 'db', 'test -s /data/marks; echo fine')).toBe('fine');
+  // What was cut off in the middle is given back too.
+  await waitFor('the other one is free', async () => (await statusOf(c, 'slow')).attachedTo === '', {
+    timeoutMs: 90_000,
+    everyMs: 1000,
+  });
+  expect(await runOn(c, 'slow', 'echo fine')).toBe('fine');
+});
+
 test('while etcd is away its owner mounts a volume, and nobody takes it over', async () => {
   await createVolume(a, 'db', { size: '200M' });
   await startIdle(b, 'user', 'db');
