@@ -125,6 +125,11 @@ describe('with an etcd of its own', () => {
         `${volume}:`,
       );
     }
+    // Past the time after which the timers begin, which ask the engine.
+    await sleep(22_000);
+    await host.ok('restart', '-t', '0', 'one');
+    await inside(host, 'one', 'grep -c start /data/one');
+    wanted['one']?.push('start');
     proxy.pass();
   });
 
