@@ -331,7 +331,7 @@ class Host implements LabHost {
     await waitFor(
       `the engine of ${this.name} answers`,
       async () => (await this.docker('version', '--format', '{{.Server.Version}}')).code === 0,
-      { timeoutMs: 90_000, giveUp: () => engine.exitCode !== null },
+      { timeoutMs: 90_000, giveUp: () => engine.exitCode !== null || engine.signalCode !== null },
     ).catch((reason: unknown) => {
       throw new Error(`${String(reason)}\nend of its log:\n${tail(this.log())}`);
     });
