@@ -2,7 +2,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { sleep, waitFor } from '../support/exec.js';
+import { killAndWait } from '../support/crash.js';
+import { waitFor } from '../support/exec.js';
 import { liveRestore, type LabHost } from '../support/lab.js';
 import {
   createVolume,
@@ -61,15 +62,6 @@ function expectNothingMounted(volume: string): Promise<true> {
 async function endsClean(volume: string): Promise<void> {
   await host.ok('volume', 'rm', volume);
   await expectTraces(host, before);
-}
-
-/** Kills the plugin; the engine starts it again at once, and needs a moment until it has found its socket. */
-async function killPlugin(): Promise<void> {
-  const killed = await host.killPlugin();
-  await waitFor('the plugin has a new process', async () => (await host.pluginPid()) !== killed, {
-    everyMs: 50,
-  });
-  await sleep(1200);
 }
 
 describe('on an engine that ends its containers with itself', () => {
@@ -136,7 +128,7 @@ describe('on an engine that ends its containers with itself', () => {
       const file = join(host.run, 'openebs/mounts.json');
       if (content === undefined) rmSync(file);
       else writeFileSync(file, content);
-      await killPlugin();
+      await killAndWait(host);
       expect(await driverCall(host, 'Remove', { Name: 'db' })).toMatchObject({
         Err: expect.stringMatching(/volume db is in use by busy/) as string,
       });
@@ -203,7 +195,7 @@ describe('on an engine that ends its containers with itself', () => {
     expect(await mountsHere('db')).toBe(1);
     // Of a mount that it has just answered the plugin cannot know that nobody heard it: a container may be starting.
     expect((await driverCall(host, 'Remove', { Name: 'db' }))['Err']).toMatch(/was mounted .* try again in/);
-    await killPlugin();
+    await killAndWait(host);
     await endsClean('db');
     expect(counted()).toEqual({});
   });

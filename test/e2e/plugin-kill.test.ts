@@ -1,10 +1,9 @@
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { restarted } from '../support/crash.js';
+import { killAndWait } from '../support/crash.js';
 import { sleep, waitFor } from '../support/exec.js';
 import type { LabHost } from '../support/lab.js';
 import {
   createVolume,
-  driverSocket,
   expectTraces,
   inside,
   runOn,
@@ -37,17 +36,12 @@ afterAll(async () => {
   await host.close();
 });
 
-async function killAndWait(): Promise<void> {
-  const socket = await driverSocket(host);
-  await restarted(host, await host.killPlugin(), socket);
-}
-
 test('a container that writes notices nothing of 12 kills of the plugin', async () => {
   await createVolume(host, 'loaded');
   const writer = await startWriter(host, 'writer', 'loaded');
   await writer.goesOn(1);
   for (let round = 0; round < 12; round += 1) {
-    await killAndWait();
+    await killAndWait(host);
     await sleep((round % 4) * 300);
   }
   await waitFor('the plugin answers', async () => (await statusOf(host, 'loaded')).state !== '');
@@ -73,7 +67,7 @@ test('a kill in the middle of a create, mount, unmount or remove leaves nothing 
       await host.docker('volume', 'rm', name);
     })();
     await sleep(delayMs);
-    await killAndWait();
+    await killAndWait(host);
     await work;
     // Whatever of it failed: the same again works, once the plugin is up.
     await createVolume(host, name, { size: '200M' });

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import type { FailPoint } from '../../src/lib/fail-points.js';
 import { sleep, waitFor } from './exec.js';
 import { type LabHost, type LabOptions, startLabHost } from './lab.js';
-import { exchange, installPlugin } from './product.js';
+import { driverSocket, exchange, installPlugin } from './product.js';
 
 export interface Order {
   readonly action: 'record' | 'kill' | 'delay' | 'error';
@@ -102,4 +102,10 @@ export async function restarted(host: LabHost, killed: number, socket: string): 
   );
   const early = Date.now() - since < firstLookMs;
   await sleep(early ? settlesMs.afterFirstLook : settlesMs.afterSecondLook);
+}
+
+/** Kills the plugin, and waits until the next process has taken over for good. */
+export async function killAndWait(host: LabHost): Promise<void> {
+  const socket = await driverSocket(host);
+  await restarted(host, await host.killPlugin(), socket);
 }
