@@ -39,6 +39,7 @@ interface Abortable {
   readonly abortSignal: AbortSignal;
 }
 
+// The double cast: the package's own declarations of these three have no parameter, so the types do not overlap.
 const about = (docker: Docker) => docker as unknown as About;
 
 /** The types are the engine API's. */
