@@ -1,6 +1,7 @@
 /** Which etcd: the one of the settings, or our own. */
 import { readFile } from 'node:fs/promises';
 import { ensureCertificates } from './cluster/certificates.js';
+import { namingFullDisk } from './cluster/full-disk.js';
 import { ensureOwnEtcd } from './cluster/own-etcd.js';
 import type { Config } from './config.js';
 import type { Ctx } from './context.js';
@@ -72,7 +73,7 @@ async function connectOwn(ctx: Ctx, config: Config, parts: SharedStateParts): Pr
     log: ctx.log,
   });
   return {
-    state,
+    state: namingFullDisk(state, parts.paths),
     ensureEtcd: (background) =>
       ensureOwnEtcd(background, { ...parts, port, targetPorts: config.targetPorts }, certificates),
   };

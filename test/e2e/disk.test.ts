@@ -446,6 +446,29 @@ test('a root disk that is full loses nothing that was acknowledged, and recovers
       if (result.code === 0) acknowledged.push(name);
       else expect(result.stderr).toMatch(/full|space/i);
     }
+    // What the engine does is written to etcd as well, which ends when it finds no room for it.
+    await waitFor(
+      'etcd has ended over it',
+      async () => {
+        await host.shellOk(
+          'for i in $(seq 100); do docker volume create other >/dev/null; docker volume rm other >/dev/null; done',
+        );
+        const { code, stderr } = await host.docker(
+          'volume',
+          'create',
+          '-d',
+          'openebs',
+          '-o',
+          'size=100M',
+          'four',
+        );
+        return (
+          code !== 0 &&
+          stderr.includes('its disk is full: less than 64 MiB are free at /var/lib/openebs/etcd')
+        );
+      },
+      { timeoutMs: 120_000, everyMs: 100 },
+    );
     const used = await tryOn(host, 'early', 'cat /data/kept');
     if (used.code !== 0) expect(used.stderr).toMatch(/full|space/i);
     await host.shellOk('rm /var/lib/openebs/filler');
