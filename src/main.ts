@@ -56,7 +56,12 @@ const app = startApp(config, service, {
   },
 });
 
+let stopping = false;
+
+/** Once, whoever asks first: the engine may end a process that is about to end for a new start. */
 function stop(): void {
+  if (stopping) return;
+  stopping = true;
   // Mounts and the data plane stay as they are: running containers live on them.
   setTimeout(() => process.exit(0), EXIT_MS).unref();
   void driver

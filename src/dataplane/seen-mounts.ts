@@ -67,8 +67,8 @@ export function createSeenMounts({ engine, paths, fileSystems, restart }: SeenMo
         throw new AppError(
           'unavailable',
           'the engine does not see what the plugin mounts, and a new start of the plugin did not change it: no ' +
-            'container can start with a volume. Disable it with -f and enable it; if that does not help, restart the ' +
-            'engine, with a mount namespace that is shared (systemd: no PrivateMounts, no MountFlags)',
+            'container can start with a volume. Disable it with -f and enable it (docker plugin disable -f openebs; ' +
+            'docker plugin enable openebs); if that does not help, restart the engine, with a mount namespace that is shared (systemd: no PrivateMounts, no MountFlags)',
         );
       }
       await writeFile(note, '');
