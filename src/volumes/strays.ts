@@ -32,6 +32,7 @@ export async function findStrays({ paths, roles, known }: StrayDeps): Promise<St
       });
     }
   }
+  // An initiator stays here only while containers use its device (orphans.ts).
   for (const name of await roles.list()) {
     const id = /^openebs-(?:target|initiator)-(.+)$/.exec(name)?.[1];
     if (id === undefined || !VOLUME_ID.test(id) || known(id)) continue;

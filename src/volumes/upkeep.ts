@@ -4,6 +4,7 @@ import { withDeadline } from '../context.js';
 import { eachOf } from '../lib/each-of.js';
 import type { VolumeRecord } from '../state/records.js';
 import { findDataProblem } from './data-check.js';
+import { dropOrphans } from './orphans.js';
 import { FORGOTTEN_MS, type VolumeWork, type VolumeWorkDeps } from './volume-work.js';
 
 export interface UpkeepDeps extends VolumeWorkDeps {
@@ -29,7 +30,7 @@ export class Upkeep {
     await eachOf(this.#deps.records.volumes(), RECONCILED_AT_ONCE, async ({ name }) => {
       if (!ctx.signal.aborted) await this.#reconcileNamed(ctx, name, { devices, wanted });
     });
-    if (which === 'all') await this.#dropOrphans(ctx, devices);
+    if (which === 'all') await dropOrphans(ctx, this.#deps, devices);
     // Not waited for: a container's start may take as long as the volumes of another host, which is away.
     void this.#deps.work.makeUp(ctx);
   }
@@ -50,23 +51,6 @@ export class Upkeep {
         ctx.log.warn({ err }, 'a change of the records is looked at with the next pass only');
       });
     });
-  }
-
-  /**
-   * Initiators of volumes that were removed while this node was away. Only those without a device: one that has a
-   * device may have users, and is told as a stray (strays.ts).
-   */
-  async #dropOrphans(ctx: Ctx, devices: ReadonlySet<string>): Promise<void> {
-    const { records, initiator, mountTimeoutMs } = this.#deps;
-    if (!records.complete) return;
-    const limited = withDeadline(ctx, mountTimeoutMs);
-    for (const id of devices) {
-      if (records.speaksOf(id)) continue;
-      const { status } = await initiator.observe(limited, id);
-      if (status?.state !== 'starting') continue;
-      ctx.log.info({ volumeId: id }, 'its volume was removed elsewhere: initiator removed');
-      await initiator.forfeit(limited, id);
-    }
   }
 
   hasMounts(): boolean {

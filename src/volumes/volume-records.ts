@@ -33,6 +33,12 @@ export class VolumeRecords extends KnownVolumes {
     return volume;
   }
 
+  /** Whether shared state itself, asked now, has neither target nor attachment of the volume. */
+  async isGone(ctx: Ctx, volumeId: string): Promise<boolean> {
+    if ((await this.#state.get(ctx, keys.target(volumeId, 0))) !== null) return false;
+    return (await this.#state.get(ctx, keys.attachment(volumeId))) === null;
+  }
+
   /** False when somebody else created the name meanwhile. */
   insert(ctx: Ctx, volume: VolumeRecord, target: TargetRecord): Promise<boolean> {
     return this.#transact(ctx, {

@@ -11,6 +11,7 @@ import type { Ctx } from '../../src/context.js';
 import { createHostPaths } from '../../src/dataplane/host-paths.js';
 import { type FailPoint, hookFailPoints } from '../../src/lib/fail-points.js';
 import { removeUnfinished } from '../../src/lib/atomic-file.js';
+import { sleep } from '../../src/lib/sleep.js';
 import { createLog } from '../../src/log.js';
 import { keys } from '../../src/state/keys.js';
 import { createMemoryState } from '../../src/state/memory-state.js';
@@ -47,6 +48,8 @@ export interface VolumeHost {
   pause: (() => Promise<void>) | null;
   start(): Promise<VolumeProcess>;
   storedKeys(): Promise<string[]>;
+  /** All of them, as another host does that removes the volumes; resolves when the processes here know. */
+  removeRecords(): Promise<void>;
   /** Files below the host's directories, but for the cache and the counts themselves. */
   leftFiles(): string[];
   close(): Promise<void>;
@@ -73,6 +76,11 @@ export function createVolumeHost(): VolumeHost {
     pause: null,
     start,
     storedKeys: async () => (await memory.range(ctx, keys.root)).entries.map((entry) => entry.key),
+    async removeRecords() {
+      const gone = (await memory.range(ctx, keys.root)).entries.map(({ key }) => ({ delete: key }));
+      await memory.transact(ctx, { if: [], then: gone });
+      await sleep(20);
+    },
     leftFiles: () =>
       readdirSync(directory, { recursive: true, encoding: 'utf8' }).filter(
         (name) => statSync(join(directory, name)).isFile() && !/(records|mounts)\.json$/.test(name),
