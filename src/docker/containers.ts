@@ -31,10 +31,18 @@ function nameOf({ Names, Id }: Docker.ContainerInfo): string {
 
 /**
  * What the engine notes of a container whose start failed so: the mount did, or the plugin died over it, or was
- * disabled, or its mounts did not reach the engine (seen-mounts.ts).
+ * disabled, or its mounts did not reach the engine (seen-mounts.ts). An engine that was killed while it started, and
+ * started again, may meet what containerd still has of the container; it tries each once.
  */
-const WANTS_VOLUME =
-  /error while mounting volume|VolumeDriver\.(Get|Mount)|error looking up volume plugin|\/propagated-mount\/.*no such file/;
+const WANTS_VOLUME = new RegExp(
+  [
+    'error while mounting volume',
+    'VolumeDriver\\.(Get|Mount)',
+    'error looking up volume plugin',
+    '/propagated-mount/.*no such file',
+    'task [0-9a-f]{64}:? already exists',
+  ].join('|'),
+);
 
 export async function startUnmounted(
   docker: Docker,

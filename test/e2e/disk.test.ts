@@ -232,6 +232,27 @@ describe('what is missing or damaged is told, and never made anew', () => {
     return poolFile(host, await statusOf(host, 'hurt'));
   }
 
+  /** A call of etcd's JSON gateway, as root of the host makes it. */
+  function etcd(call: string, body: Readonly<Record<string, string>>): Promise<string> {
+    const encoded = Object.entries(body).map(([name, value]) => [
+      name,
+      Buffer.from(value).toString('base64'),
+    ]);
+    const at = '/var/lib/openebs/certificates';
+    return host.shellOk(
+      `curl -sS --fail --cacert ${at}/ca.crt --cert ${at}/client.crt --key ${at}/client.key --data @- ` +
+        `https://127.0.0.1:23790/v3/kv/${call}`,
+      { input: JSON.stringify(Object.fromEntries(encoded)) },
+    );
+  }
+
+  const put = (key: string, value: string): Promise<string> => etcd('put', { key, value });
+
+  async function get(key: string): Promise<string> {
+    const { kvs } = JSON.parse(await etcd('range', { key })) as { kvs?: { value: string }[] };
+    return Buffer.from(kvs?.[0]?.value ?? '', 'base64').toString();
+  }
+
   test('a data file that is missing, cut, a link or a directory', async () => {
     const file = await twoVolumes();
     const { id } = await statusOf(host, 'hurt');
@@ -351,23 +372,6 @@ describe('what is missing or damaged is told, and never made anew', () => {
   test('records of one volume that are damaged hurt that volume alone', async () => {
     await twoVolumes();
     const { id } = await statusOf(host, 'hurt');
-    const etcd = async (call: string, body: Readonly<Record<string, string>>): Promise<string> => {
-      const encoded = Object.entries(body).map(([name, value]) => [
-        name,
-        Buffer.from(value).toString('base64'),
-      ]);
-      const at = '/var/lib/openebs/certificates';
-      return host.shellOk(
-        `curl -sS --fail --cacert ${at}/ca.crt --cert ${at}/client.crt --key ${at}/client.key --data @- ` +
-          `https://127.0.0.1:23790/v3/kv/${call}`,
-        { input: JSON.stringify(Object.fromEntries(encoded)) },
-      );
-    };
-    const put = (key: string, value: string): Promise<string> => etcd('put', { key, value });
-    const get = async (key: string): Promise<string> => {
-      const { kvs } = JSON.parse(await etcd('range', { key })) as { kvs?: { value: string }[] };
-      return Buffer.from(kvs?.[0]?.value ?? '', 'base64').toString();
-    };
     const plugin = await host.pluginPid();
     for (const key of [`/openebs/targets/${id}/0`, '/openebs/volumes/hurt', `/openebs/attachments/${id}`]) {
       const good = await get(key);
@@ -384,6 +388,43 @@ describe('what is missing or damaged is told, and never made anew', () => {
       await works('hurt');
     }
     expect(await host.pluginPid(), 'no record ends the plugin').toBe(plugin);
+  });
+
+  test('records that a newer version wrote are shown, refused with the reason and left as they are', async () => {
+    await twoVolumes();
+    await startIdle(host, 'user', 'hurt');
+    const { id } = await statusOf(host, 'hurt');
+    const known = await host.ok('volume', 'ls', '-q');
+    const reason =
+      'written by a newer version of this plugin (schema 2, this one reads 1): upgrade the plugin';
+    for (const key of ['/openebs/volumes/hurt', `/openebs/targets/${id}/0`, `/openebs/attachments/${id}`]) {
+      const good = await get(key);
+      const newer = JSON.stringify({ ...(JSON.parse(good) as object), schema: 2, more: ['of another time'] });
+      await put(key, newer);
+      for (const restart of key.includes('volumes') ? [false, true] : [false]) {
+        if (restart) await restartPlugin();
+        await waitFor('it is shown', async () => (await statusOf(host, 'hurt')).error.includes(reason));
+        expect(await host.ok('volume', 'ls', '-q')).toBe(known);
+        expect((await tryOn(host, 'hurt', 'true')).stderr).toContain(reason);
+        expect(await inside(host, 'user', 'echo more >> /data/more; sync /data/more; cat /data/kept')).toBe(
+          'kept',
+        );
+        await works('well');
+      }
+      expect((await host.docker('volume', 'rm', '-f', 'hurt')).stderr).toMatch(/in use|newer version/);
+      expect(await get(key), 'its record is untouched').toBe(newer);
+      await put(key, good);
+      await works('hurt');
+    }
+    await host.ok('rm', '-f', 'user');
+    await whenDetached('hurt');
+    const key = '/openebs/volumes/hurt';
+    const good = await get(key);
+    await put(key, good.replace('"schema":1', '"schema":2'));
+    await waitFor('it is shown', async () => (await statusOf(host, 'hurt')).error.includes(reason));
+    expect((await host.docker('volume', 'rm', 'hurt')).stderr).toContain(reason);
+    await put(key, good);
+    await works('hurt');
   });
 
   test("the node's own files: what can be made anew is, what cannot is named", async () => {
