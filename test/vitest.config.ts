@@ -40,6 +40,8 @@ export default defineConfig({
           hookTimeout: 600_000,
           // Mostly they wait: for engines, drains, timeouts. Lab hosts do not see each other.
           maxWorkers: 2,
+          // What a command said, whole.
+          chaiConfig: { truncateThreshold: 1000 },
         },
       },
     ],

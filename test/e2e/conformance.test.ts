@@ -72,7 +72,10 @@ test('the plugin conforms, with etcd standing still and going on', async () => {
   for (const { group, case: name, tookMs } of slowest) console.log(`${String(tookMs)} ms  ${group}: ${name}`);
   for (const { group, case: name, verdict, detail } of cases)
     if (name.endsWith('answers in time')) console.log(`${verdict}  ${group}: ${name}: ${detail}`);
-  expect(cases.filter(({ verdict }) => verdict !== 'passed')).toEqual([]);
+  const wrong = cases.filter(({ verdict }) => verdict !== 'passed');
+  // In words of its own: the diff of two lists is cut where a run's summary is all that is kept.
+  if (wrong.length > 0)
+    throw new Error(wrong.map(({ group, case: name, detail }) => `${group}: ${name}: ${detail}`).join('\n'));
   expect(code).toBe(0);
   await expectTraces(host, before);
 }, 420_000);
