@@ -5,6 +5,7 @@ import { withDeadline } from './context.js';
 import type { DataPlaneImage } from './dataplane/data-plane-image.js';
 import type { HostPaths } from './dataplane/host-paths.js';
 import { findOlderRoles, type OlderRole } from './dataplane/older-roles.js';
+import { removeLeftContainers } from './dataplane/left-containers.js';
 import type { RoleContainers } from './dataplane/role-container.js';
 import type { SeenMounts } from './dataplane/seen-mounts.js';
 import type { Engine } from './docker/engine.js';
@@ -77,6 +78,7 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
     keepVolumes(ctx, deps, async () => {
       await health.attempt('volumes', () => deps.upkeep.reconcile(ctx));
       await health.attempt('strays', () => strays.look());
+      await health.attempt('leftovers', (limited) => removeLeftContainers(limited, deps.engine, deps.paths));
       await health.attempt('older', (limited) => older.look(limited));
     }),
     keepSeen(ctx, deps, (what, operation) => health.attempt(what, operation)),

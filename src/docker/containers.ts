@@ -14,10 +14,10 @@ export async function volumeUsers(
 
 export async function containersWith(
   docker: Docker,
-  label: string,
+  filters: Readonly<Record<string, string[]>>,
   abortSignal: AbortSignal,
 ): Promise<string[]> {
-  const found = await docker.listContainers({ all: true, filters: { label: [label] }, abortSignal });
+  const found = await docker.listContainers({ all: true, filters: { ...filters }, abortSignal });
   return found.map(nameOf);
 }
 

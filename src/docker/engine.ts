@@ -5,6 +5,7 @@ import { failPoint } from '../lib/fail-points.js';
 import { AppError } from '../errors.js';
 import { type EngineInfo, pings, readInfo } from './about-engine.js';
 import { call, CALL_TIMEOUT_MS, orAbsent, statusOf } from './engine-call.js';
+import { Creations, type CreateOptions } from './creations.js';
 import { findsDirectory } from './finds-directory.js';
 import { removeFully } from './removal.js';
 import { containersWith, startUnmounted, volumeUsers } from './containers.js';
@@ -35,8 +36,8 @@ export interface Engine {
    * @throws what the first of them failed with, when none could be started.
    */
   startUnmounted(ctx: Ctx, volumes: ReadonlySet<string>): Promise<string[]>;
-  /** Names of the containers with this label, running or not. */
-  withLabel(ctx: Ctx, label: string): Promise<string[]>;
+  /** Names of the containers with this label, running or not, or of those that were never started. */
+  withLabel(ctx: Ctx, label: string, status?: 'created'): Promise<string[]>;
   /** Whether the engine finds this directory in its own tree of mounts; changes nothing. */
   findsDirectory(ctx: Ctx, directory: string): Promise<boolean>;
 }
@@ -81,6 +82,7 @@ const IMPORT_TIMEOUT_MS = 180_000;
 
 export function createEngine(socketPath: string): Engine {
   const docker = new Docker({ socketPath });
+  const parts = { docker, creations: new Creations(docker) };
   return {
     answers: (ctx) =>
       call(ctx, 'ping the engine', (signal) => pings(docker, signal), PING_TIMEOUT_MS).catch(() => false),
@@ -101,13 +103,13 @@ export function createEngine(socketPath: string): Engine {
       call(ctx, `remove old ${repository}`, (signal) => removeOldTags(docker, { repository, keep }, signal)),
     ensureContainer: (ctx, spec) =>
       call(ctx, `run container ${spec.name}`, (abortSignal) =>
-        ensureContainer(docker, spec, abortSignal).catch((reason: unknown) => withoutImage(spec, reason)),
+        ensureContainer(parts, spec, abortSignal).catch((reason: unknown) => withoutImage(spec, reason)),
       ),
     removeContainer: (ctx, name, graceSeconds) =>
       call(
         ctx,
         `remove container ${name}`,
-        (abortSignal) => removeContainer(docker, { name, graceSeconds, abortSignal }),
+        (abortSignal) => removeContainer(parts, { name, graceSeconds, abortSignal }),
         graceSeconds * 1000 + CALL_TIMEOUT_MS,
       ),
     volumeUsers: (ctx, volume) =>
@@ -119,8 +121,10 @@ export function createEngine(socketPath: string): Engine {
         (signal) => startUnmounted(docker, volumes, signal),
         START_TIMEOUT_MS,
       ),
-    withLabel: (ctx, label) =>
-      call(ctx, `list containers with label ${label}`, (signal) => containersWith(docker, label, signal)),
+    withLabel: (ctx, label, status) =>
+      call(ctx, `list containers with label ${label}`, (signal) =>
+        containersWith(docker, { label: [label], ...(status && { status: [status] }) }, signal),
+      ),
     findsDirectory: (ctx, dir) =>
       call(ctx, `look for ${dir}`, (signal) => findsDirectory(docker, dir, signal)),
   };
@@ -172,37 +176,32 @@ function splitReference(reference: string): [string, string] {
   return [reference.slice(0, colon), reference.slice(colon + 1)];
 }
 
+interface Parts {
+  readonly docker: Docker;
+  readonly creations: Creations;
+}
+
 async function ensureContainer(
-  docker: Docker,
+  { docker, creations }: Parts,
   spec: ContainerSpec,
   abortSignal: AbortSignal,
 ): Promise<Ensured> {
   const container = docker.getContainer(spec.name);
-  const made = await create(docker, spec, abortSignal);
+  const options = containerOptions(spec);
+  const made = await creations.create(options, abortSignal);
   if (!made) {
     const now = await container.inspect({ abortSignal });
     if (now.State.Running && !now.State.Restarting) return 'running';
     // Not running: its configuration may be of an older plugin, so it is made anew.
     await removeFully(container, abortSignal);
-    await create(docker, spec, abortSignal);
+    await creations.create(options, abortSignal);
   }
   await failPoint('after container create');
   await container.start({ abortSignal });
   return made ? 'created' : 'replaced';
 }
 
-/** False when the name is taken. */
-async function create(docker: Docker, spec: ContainerSpec, abortSignal: AbortSignal): Promise<boolean> {
-  try {
-    await docker.createContainer({ ...containerOptions(spec), abortSignal });
-    return true;
-  } catch (reason) {
-    if (statusOf(reason) === 409) return false;
-    throw reason;
-  }
-}
-
-function containerOptions(spec: ContainerSpec): Docker.ContainerCreateOptions {
+function containerOptions(spec: ContainerSpec): CreateOptions {
   return {
     name: spec.name,
     Image: spec.image,
@@ -245,9 +244,10 @@ function containerOptions(spec: ContainerSpec): Docker.ContainerCreateOptions {
 }
 
 async function removeContainer(
-  docker: Docker,
+  { docker, creations }: Parts,
   { name, graceSeconds, abortSignal }: { name: string; graceSeconds: number; abortSignal: AbortSignal },
 ): Promise<void> {
+  await creations.settled(name, abortSignal);
   const filters = { label: [`${NAME_LABEL}=${name}`] };
   const renamed = await docker.listContainers({ all: true, filters, abortSignal });
   for (const key of new Set([name, ...renamed.map(({ Id }) => Id)])) {

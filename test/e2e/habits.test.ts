@@ -67,6 +67,16 @@ describe('what people do with docker', () => {
     await works('idle');
   });
 
+  test('a container of the data plane that nobody asked for, or who did is gone, does not stay', async () => {
+    const image = await host.ok('inspect', '--format', '{{.Config.Image}}', 'openebs-etcd');
+    const name = 'openebs-target-v000000000';
+    await host.ok('create', '--name', name, '--label', 'openebs.role=target', image, 'target');
+    await waitFor('it is gone', async () => (await host.ok('ps', '-aq', '--filter', `name=${name}`)) === '', {
+      timeoutMs: 60_000,
+      everyMs: 1000,
+    });
+  });
+
   test('docker stop of every container, then prune of all there is: images, containers and data come back', async () => {
     for (const name of ['db', 'idle']) await volumeWithData(name);
     await startIdle(host, 'user', 'db');

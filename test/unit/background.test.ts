@@ -59,7 +59,11 @@ function start(): Background {
   // The casts: fakes of what the background calls, and of nothing else; anything more throws.
   const deps: BackgroundDeps = {
     config: parseConfig({}),
-    engine: { info: refuse, answers: () => Promise.resolve(true) } as unknown as Engine,
+    engine: {
+      info: refuse,
+      answers: () => Promise.resolve(true),
+      withLabel: () => done('leftovers').then(() => []),
+    } as unknown as Engine,
     image: { reference: 'image', ensure: () => done('image'), removeOlder: () => done('old images') },
     identity: { node: 'node-a', cluster: 'cluster-a' },
     shared: { state, ensureEtcd: () => done('etcd') },
@@ -124,7 +128,7 @@ it('removes old images, and tells which containers are still made from one', asy
 
 it('heals, yields devices and records the cluster', async () => {
   const running = start();
-  for (const what of ['image', 'etcd', 'follow', 'reconcile', 'yield']) await until(what);
+  for (const what of ['image', 'etcd', 'follow', 'reconcile', 'leftovers', 'yield']) await until(what);
   await vi.waitFor(async () => {
     expect(
       await state.get({ log: createLog('silent'), signal: stopping.signal, requestId: 'x' }, keys.cluster),
