@@ -16,6 +16,8 @@ export const keys = {
   targets: `${root}/targets/`,
   attachment: (volumeId: string) => `${root}/attachments/${volumeId}`,
   attachments: `${root}/attachments/`,
+  eviction: (node: string, volumeId: string) => `${root}/evictions/${node}/${volumeId}`,
+  evictionsOf: (node: string) => `${root}/evictions/${node}/`,
   event: (node: string, time: string, sequence: string) => `${root}/events/${node}/${time}-${sequence}`,
   eventsOf: (node: string) => `${root}/events/${node}/`,
 } as const;

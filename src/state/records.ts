@@ -78,6 +78,16 @@ const attachment = z.looseObject({
 });
 export type AttachmentRecord = z.infer<typeof attachment>;
 
+/** What was taken from a node that was away. It stays until that node has given up what it had of the volume. */
+const eviction = z.looseObject({
+  schema: z.literal(1),
+  volume: z.string(),
+  volumeId: id,
+  /** Of the attachment that is void. */
+  epoch: z.int().nonnegative(),
+});
+export type EvictionRecord = z.infer<typeof eviction>;
+
 const node = z.looseObject({
   schema: z.literal(1),
   id: z.string(),
@@ -149,6 +159,7 @@ export const records = {
   volume: codec<VolumeRecord>('volume', volume),
   target: codec<TargetRecord>('target', target),
   attachment: codec<AttachmentRecord>('attachment', attachment),
+  eviction: codec<EvictionRecord>('eviction', eviction),
   node: codec<NodeRecord>('node', node),
   alive: codec<AliveRecord>('alive', alive),
   cluster: codec<ClusterRecord>('cluster', cluster),

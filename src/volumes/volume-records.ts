@@ -6,7 +6,13 @@ import type { Ctx } from '../context.js';
 import { AppError } from '../errors.js';
 import { failPoint } from '../lib/fail-points.js';
 import { keys } from '../state/keys.js';
-import { records, type AttachmentRecord, type TargetRecord, type VolumeRecord } from '../state/records.js';
+import {
+  records,
+  type AttachmentRecord,
+  type EvictionRecord,
+  type TargetRecord,
+  type VolumeRecord,
+} from '../state/records.js';
 import type { RecordedChange, Replica } from '../state/replica.js';
 import type { Comparison, State } from '../state/state.js';
 import { KnownVolumes } from './known-volumes.js';
@@ -143,8 +149,20 @@ export class VolumeRecords extends KnownVolumes {
       then: [
         { put: key, value: records.attachment.encode(attachment) },
         { put: keys.volume(name), value: records.volume.encode({ ...volume, epoch: attachment.epoch }) },
+        { put: keys.eviction(from.node, volume.id), value: records.eviction.encode(evictionOf(from)) },
       ],
     });
+  }
+
+  /** Ids of the volumes that were taken from the node while it was away. */
+  async evictedFrom(ctx: Ctx, node: string): Promise<Set<string>> {
+    const prefix = keys.evictionsOf(node);
+    const { entries } = await this.#state.range(ctx, prefix);
+    return new Set(entries.map(({ key }) => key.slice(prefix.length)));
+  }
+
+  async forgetEviction(ctx: Ctx, node: string, volumeId: string): Promise<void> {
+    await this.#state.transact(ctx, { if: [], then: [{ delete: keys.eviction(node, volumeId) }] });
   }
 
   async release(ctx: Ctx, volumeId: string, node: string): Promise<void> {
@@ -197,6 +215,10 @@ export class VolumeRecords extends KnownVolumes {
     if (volume) return volume;
     throw new AppError('not_found', `volume ${name} does not exist`);
   }
+}
+
+function evictionOf({ volume, volumeId, epoch }: AttachmentRecord): EvictionRecord {
+  return { schema: 1, volume, volumeId, epoch };
 }
 
 /** A name can be made anew; only name and id together say which volume is meant. */

@@ -14,6 +14,7 @@ import { removeUnfinished } from '../../src/lib/atomic-file.js';
 import { sleep } from '../../src/lib/sleep.js';
 import { createLog } from '../../src/log.js';
 import { keys } from '../../src/state/keys.js';
+import { records } from '../../src/state/records.js';
 import { createMemoryState } from '../../src/state/memory-state.js';
 import { openReplica } from '../../src/state/replica.js';
 import type { State } from '../../src/state/state.js';
@@ -48,8 +49,11 @@ export interface VolumeHost {
   pause: (() => Promise<void>) | null;
   start(): Promise<VolumeProcess>;
   storedKeys(): Promise<string[]>;
-  /** All of them, as another host does that removes the volumes; resolves when the processes here know. */
-  removeRecords(): Promise<void>;
+  /**
+   * All of them, as another host does that removes the volumes, perhaps after it has taken them over; resolves when the
+   * processes here know.
+   */
+  removeRecords(how?: 'removed' | 'evicted'): Promise<void>;
   /** Files below the host's directories, but for the cache and the counts themselves. */
   leftFiles(): string[];
   close(): Promise<void>;
@@ -76,9 +80,16 @@ export function createVolumeHost(): VolumeHost {
     pause: null,
     start,
     storedKeys: async () => (await memory.range(ctx, keys.root)).entries.map((entry) => entry.key),
-    async removeRecords() {
-      const gone = (await memory.range(ctx, keys.root)).entries.map(({ key }) => ({ delete: key }));
-      await memory.transact(ctx, { if: [], then: gone });
+    async removeRecords(how = 'removed') {
+      const { entries } = await memory.range(ctx, keys.root);
+      const gone = entries.map(({ key }) => ({ delete: key }));
+      const taken = entries.filter(({ key }) => key.startsWith(keys.attachments) && how === 'evicted');
+      const evictions = taken.map(({ key, value }) => {
+        const { node, volume, volumeId, epoch } = records.attachment.decode(key, value);
+        const eviction = { schema: 1 as const, volume, volumeId, epoch };
+        return { put: keys.eviction(node, volumeId), value: records.eviction.encode(eviction) };
+      });
+      await memory.transact(ctx, { if: [], then: [...gone, ...evictions] });
       await sleep(20);
     },
     leftFiles: () =>
@@ -157,10 +168,10 @@ export function createVolumeHost(): VolumeHost {
       });
       closing.push(() => replica.close());
       await replica.synced;
-      const records = new VolumeRecords(state, replica);
+      const volumeRecords = new VolumeRecords(state, replica);
       const deps = {
         node: 'node-a',
-        records,
+        records: volumeRecords,
         counts: await loadMountCounts(join(directory, 'run/mounts.json'), 'boot', log),
         targets: guarded(plane.targets),
         initiator: guarded(plane.initiator),

@@ -45,6 +45,17 @@ it('what containers still use is left to them until the last of them has ended',
   expect(left()).toEqual(nothing);
 });
 
+it('what was taken from this host before goes at once, whoever uses it: it hangs', async () => {
+  host.plane.world.heldDevices.add(device);
+  await host.removeRecords('evicted');
+  expect(await host.storedKeys()).toEqual([expect.stringMatching(/^\/openebs\/evictions\/node-a\/v/)]);
+  await process.upkeep.reconcile(ctx);
+  expect(left()).toEqual(nothing);
+  expect(host.plane.effects.findLast((effect) => !effect.startsWith('unmount'))).toMatch(/^forfeit v/);
+  await process.upkeep.reconcile(ctx);
+  expect(await host.storedKeys()).toEqual([]);
+});
+
 it('an initiator that never got a device goes at once', async () => {
   await host.removeRecords();
   host.plane.world.mounts.clear();
