@@ -41,14 +41,21 @@ const WANTS_VOLUME = new RegExp(
     'error looking up volume plugin',
     '/propagated-mount/.*no such file',
     'task [0-9a-f]{64}:? already exists',
+    'id already in use',
   ].join('|'),
 );
+
+export interface Started {
+  readonly started: readonly string[];
+  /** False when others could not be started. */
+  readonly all: boolean;
+}
 
 export async function startUnmounted(
   docker: Docker,
   volumes: ReadonlySet<string>,
   abortSignal: AbortSignal,
-): Promise<string[]> {
+): Promise<Started> {
   const exited = await docker.listContainers({ all: true, filters: { status: ['exited'] }, abortSignal });
   const started: string[] = [];
   const failures: unknown[] = [];
@@ -66,5 +73,5 @@ export async function startUnmounted(
     }
   }
   if (failures.length > 0 && started.length === 0) throw failures[0];
-  return started;
+  return { started, all: failures.length === 0 };
 }

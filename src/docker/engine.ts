@@ -8,7 +8,7 @@ import { call, CALL_TIMEOUT_MS, orAbsent, statusOf } from './engine-call.js';
 import { Creations, type CreateOptions } from './creations.js';
 import { findsDirectory } from './finds-directory.js';
 import { removeFully } from './removal.js';
-import { containersWith, startUnmounted, volumeUsers } from './containers.js';
+import { containersWith, type Started, startUnmounted, volumeUsers } from './containers.js';
 
 /** What the product needs of the Docker engine; the only importer of dockerode. */
 export interface Engine {
@@ -32,10 +32,10 @@ export interface Engine {
   volumeUsers(ctx: Ctx, volume: string): Promise<string[]>;
   /**
    * Starts the containers of these volumes that have a restart policy and could not be started last because a volume
-   * could not be found or mounted; answers their names. An engine that comes up tries each once, and never again.
-   * @throws what the first of them failed with, when none could be started.
+   * could not be found or mounted; answers their names, and whether that was all of them. An engine that comes up tries
+   * each once, and never again. @throws what the first of them failed with, when none could be started.
    */
-  startUnmounted(ctx: Ctx, volumes: ReadonlySet<string>): Promise<string[]>;
+  startUnmounted(ctx: Ctx, volumes: ReadonlySet<string>): Promise<Started>;
   /** Names of the containers with this label, running or not, or of those that were never started. */
   withLabel(ctx: Ctx, label: string, status?: 'created'): Promise<string[]>;
   /** Whether the engine finds this directory in its own tree of mounts; changes nothing. */

@@ -13,8 +13,14 @@ export interface VolumeWorkDeps extends ConvergeDeps {
   readonly converger: Converger;
   /** Containers that have the volume mounted now, by the engine's word. @throws `unavailable` */
   readonly usersOf: (ctx: Ctx, volume: string) => Promise<string[]>;
-  /** Starts containers whose start failed for the want of these volumes; answers their names. @throws `unavailable` */
-  readonly startUnmounted: (ctx: Ctx, volumes: ReadonlySet<string>) => Promise<string[]>;
+  /**
+   * Starts containers whose start failed for the want of these volumes; answers their names, and whether that was all
+   * of them. @throws `unavailable`
+   */
+  readonly startUnmounted: (
+    ctx: Ctx,
+    volumes: ReadonlySet<string>,
+  ) => Promise<{ readonly started: readonly string[]; readonly all: boolean }>;
   /** For work that goes on after its call has been answered. */
   readonly background: Ctx;
 }
@@ -106,7 +112,7 @@ export class VolumeWork {
    * hand: the engine mounts it in answer. What fails is tried again by the next call.
    */
   async makeUp({ log, ...rest }: Ctx): Promise<void> {
-    const { records, startUnmounted } = this.#deps;
+    const { records } = this.#deps;
     if (this.#isMakingUp) return;
     const complete = records.complete;
     if (this.#isFirst) for (const { name } of records.volumes()) this.#missed.add(name);
@@ -117,15 +123,21 @@ export class VolumeWork {
     this.#isMakingUp = true;
     // What is missed from now on is for the next time.
     for (const name of volumes) this.#missed.delete(name);
+    const all = await this.#startContainers({ log, ...rest }, volumes);
+    this.#isMakingUp = false;
+    if (complete && all !== null) this.#isFirst = false;
+    if (all !== true) for (const name of volumes) this.#missed.add(name);
+  }
+
+  /** Answers whether those were all, and null when it cannot be told. */
+  async #startContainers(ctx: Ctx, volumes: ReadonlySet<string>): Promise<boolean | null> {
     try {
-      const containers = await startUnmounted({ log, ...rest }, volumes);
-      if (complete) this.#isFirst = false;
-      if (containers.length > 0) log.warn({ containers }, 'started what waited for its volume');
+      const { started, all } = await this.#deps.startUnmounted(ctx, volumes);
+      if (started.length > 0) ctx.log.warn({ containers: started }, 'started what waited for its volume');
+      return all;
     } catch (err) {
-      for (const name of volumes) this.#missed.add(name);
-      log.warn({ volumes: [...volumes].slice(0, 10), err }, 'containers still wait for their volume');
-    } finally {
-      this.#isMakingUp = false;
+      ctx.log.warn({ volumes: [...volumes].slice(0, 10), err }, 'containers still wait for their volume');
+      return null;
     }
   }
 

@@ -23,6 +23,11 @@ const services = { one: 'alpha', two: 'beta', three: 'gamma', four: 'delta', fiv
 const names = Object.keys(services);
 /** Far above the usual 5 to 20 s: a disk that stalls for a minute is not what these tests are about. */
 const BACK_MS = 120_000;
+/**
+ * What an engine says that was killed in the middle of its start and does not know what containerd has of a container,
+ * of whatever volumes: it can neither start it nor remove it (seen with 20.10 in one of ten such starts).
+ */
+const LOST_TRACK = /id already in use|task [0-9a-f]{64}:? already exists/;
 /** Service -> what its log must say. */
 let wanted: Record<string, string[]> = {};
 
@@ -157,18 +162,21 @@ describe('with an etcd of its own', () => {
     await sleep(2000); // somewhere between its plugin and its last container
     await host.stopEngine({ signal: 'SIGKILL' });
     await cut;
+    const before = host.log().length;
     await host.startEngine();
-    await waitFor(
-      'all services are back',
-      async () => {
-        const logs = await Promise.all(names.map(logOf));
-        // The engine that was cut off may have started some; the next one ended those in its own way.
-        const wanted = liveRestore ? /^start( start)*$/ : /^start( last)? start(( last)? start)?$/;
-        if (logs.every((log) => wanted.test(log))) return true;
-        throw new Error(logs.join('\n'));
-      },
-      { timeoutMs: BACK_MS },
-    );
+    // The engine that was cut off may have started some; the next one ended those in its own way.
+    const wanted = liveRestore ? /^start( start)*$/ : /^(start( last)? )+start$/;
+    const allBack = async () => {
+      const logs = await Promise.all(names.map(logOf));
+      if (logs.every((log) => wanted.test(log))) return true;
+      throw new Error(logs.join('\n'));
+    };
+    await waitFor('all services are back', allBack, { timeoutMs: 60_000 }).catch(async (reason: unknown) => {
+      if (!LOST_TRACK.test(host.log().slice(before))) throw reason;
+      console.log('the engine has lost track of containers: rebooting, as README says');
+      await host.reboot(() => proxy.listen());
+      await waitFor('all services are back after a reboot', allBack, { timeoutMs: BACK_MS });
+    });
   });
 
   test('pain: circular dependency on etcd at boot: services come back although the etcd container was removed, and power failed twice', async () => {

@@ -182,7 +182,7 @@ export function createVolumeHost(): VolumeHost {
         usersOf: (_ctx: Ctx, volume: string) => Promise.resolve(host.users(volume)),
         defaults: { sizeBytes: 2 ** 30, fs: 'ext4' as const, pool: 'default' },
         targetAddress: '127.0.0.1',
-        startUnmounted: () => Promise.resolve([]),
+        startUnmounted: () => Promise.resolve({ started: [], all: true }),
         mountTimeoutMs: 20_000,
         failoverAfterMs: 30_000,
         liveness: { awayMs: () => 0 },

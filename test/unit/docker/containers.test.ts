@@ -6,6 +6,8 @@ interface Exited {
   readonly error: string;
   readonly restart?: string;
   readonly volume?: string;
+  /** Cannot be started at all. */
+  readonly broken?: boolean;
 }
 
 /** Names of what is started, of containers that have ended so. */
@@ -25,11 +27,14 @@ async function startedOf(exited: Readonly<Record<string, Exited>>): Promise<stri
           State: { Error: exited[id]?.error },
           HostConfig: { RestartPolicy: { Name: exited[id]?.restart ?? 'always' } },
         }),
-      start: () => Promise.resolve(),
+      start: () => (exited[id]?.broken ? Promise.reject(new Error('no')) : Promise.resolve()),
     }),
   };
   // Three calls of a class that cannot be implemented otherwise.
-  return startUnmounted(docker as unknown as Docker, new Set(['db']), new AbortController().signal);
+  const { signal } = new AbortController();
+  const { started, all } = await startUnmounted(docker as unknown as Docker, new Set(['db']), signal);
+  expect(all).toBe(!Object.values(exited).some(({ broken }) => broken));
+  return [...started];
 }
 
 const id = 'a'.repeat(64);
@@ -41,6 +46,7 @@ it.each([
   'error looking up volume plugin openebs: plugin "openebs" not found',
   `OCI runtime create failed: lstat /var/lib/docker/plugins/x/propagated-mount/v1/data: no such file or directory`,
   `task ${id}: already exists`,
+  'id already in use',
   `failed to create task for container: task ${id}: already exists: unknown`,
 ])('a container whose start failed with "%s" is started', async (error) => {
   expect(await startedOf({ one: { error } })).toEqual(['one']);
@@ -58,4 +64,10 @@ it('others are left as they are: what ended by itself, was not to come back, or 
       right: { error, restart: 'unless-stopped' },
     }),
   ).toEqual(['right']);
+});
+
+it('one that cannot be started keeps no other down, and is told when it is the only one', async () => {
+  const error = 'error while mounting volume';
+  expect(await startedOf({ broken: { error, broken: true }, well: { error } })).toEqual(['well']);
+  await expect(startedOf({ broken: { error, broken: true } })).rejects.toThrow('no');
 });

@@ -28,6 +28,8 @@ let plane: FakeDataPlane;
 let stateDown = false;
 /** Who has volumes mounted, by the engine's word; an error when it does not answer. */
 let users: string[] | AppError = [];
+/** Of the containers that wait. */
+let allStart = true;
 let engineUp = true;
 /** Volumes whose containers were started by the plugin. */
 let started: string[] = [];
@@ -46,6 +48,7 @@ beforeEach(() => {
   targetAddress = '0.0.0.0';
   users = [];
   engineUp = true;
+  allStart = true;
   started = [];
   replicas = [];
 });
@@ -95,7 +98,7 @@ async function start(node = 'node-a', here = plane): Promise<LocalVolumeService 
     startUnmounted: (_ctx: Ctx, volumes: ReadonlySet<string>) => {
       if (!engineUp) return Promise.reject(new AppError('unavailable', 'the engine does not answer'));
       started.push(...volumes);
-      return Promise.resolve(['web']);
+      return Promise.resolve({ started: ['web'], all: allStart });
     },
     usersOf: () => (users instanceof AppError ? Promise.reject(users) : Promise.resolve(users)),
     defaults: { sizeBytes: 2 ** 30, fs: 'ext4' as const, pool: 'default' },
@@ -646,6 +649,17 @@ describe('containers that could not be mounted for', () => {
     await service.upkeep.reconcile(ctx);
     expect(started).toEqual(['db']);
   });
+});
+
+it('containers that could not be started beside others are tried again with the next pass', async () => {
+  const service = await start();
+  await service.create(ctx, 'db', {});
+  allStart = false;
+  await service.upkeep.reconcile(ctx);
+  allStart = true;
+  await service.upkeep.reconcile(ctx);
+  await service.upkeep.reconcile(ctx);
+  expect(started).toEqual(['db', 'db']);
 });
 
 describe('the timer, comparing counts with containers', () => {
