@@ -36,9 +36,10 @@ export interface Initiator {
   attach(ctx: Ctx, spec: InitiatorSpec): Promise<string>;
   /**
    * Idempotent. @throws `in_use` while the device is mounted in any mount namespace of the host, e.g. by a
-   * container: taking it away then would turn that container's file system into errors.
+   * container: taking it away then would turn that container's file system into errors. A container that has ended
+   * holds it for a while longer: that is waited for, unless patienceMs says otherwise.
    */
-  detach(ctx: Ctx, volumeId: string): Promise<void>;
+  detach(ctx: Ctx, volumeId: string, patienceMs?: number): Promise<void>;
   /**
    * Takes the device away at once, whoever has it mounted: who does gets I/O errors. Idempotent. @throws
    * `unavailable` when the device is gone and only its container waits for the engine.
@@ -46,6 +47,8 @@ export interface Initiator {
   forfeit(ctx: Ctx, volumeId: string): Promise<void>;
   /** Ids of the volumes that have a device here, usable or not. */
   present(): Promise<string[]>;
+  /** Whether the engine has its container, in whatever state. @throws `unavailable` */
+  hasContainer(ctx: Ctx, volumeId: string): Promise<boolean>;
 }
 
 export interface UserspaceInitiatorOptions {
@@ -70,8 +73,14 @@ export function createUserspaceInitiator(options: UserspaceInitiatorOptions): In
   const { roles } = options;
 
   /** Never under a mounted file system: its containers would get I/O errors, and lose what they wrote last. */
-  async function removeUnused(ctx: Ctx, volumeId: string, { status }: RoleObservation): Promise<void> {
-    if (typeof status?.device === 'string') await waitUnused(ctx, status.device, options.isHeld ?? isHeld);
+  async function removeUnused(
+    ctx: Ctx,
+    volumeId: string,
+    { status }: RoleObservation,
+    patienceMs = RELEASE_PATIENCE_MS,
+  ): Promise<void> {
+    if (typeof status?.device === 'string')
+      await waitUnused(ctx, status.device, options.isHeld ?? isHeld, patienceMs);
     await withoutDevice(ctx, volumeId, (name) => roles.remove(ctx, name, options.drainSeconds));
   }
 
@@ -104,15 +113,15 @@ export function createUserspaceInitiator(options: UserspaceInitiatorOptions): In
       if (typeof status.device === 'string') return status.device;
       throw new AppError('internal', `${initiatorName(spec.volumeId)} is ready without a device`);
     },
-    async detach(ctx, volumeId) {
-      await removeUnused(ctx, volumeId, await roles.observe(ctx, initiatorName(volumeId)));
+    async detach(ctx, volumeId, patienceMs) {
+      await removeUnused(ctx, volumeId, await roles.observe(ctx, initiatorName(volumeId)), patienceMs);
     },
     forfeit: (ctx, volumeId) => withoutDevice(ctx, volumeId, (name) => roles.discard(ctx, name)),
     async present() {
       const prefix = initiatorName('');
-      const names = await roles.list();
-      return names.filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length));
+      return (await roles.list()).filter((it) => it.startsWith(prefix)).map((it) => it.slice(prefix.length));
     },
+    hasContainer: (ctx, volumeId) => roles.hasContainer(ctx, initiatorName(volumeId)),
   };
 }
 
@@ -193,8 +202,9 @@ async function waitUnused(
   ctx: Ctx,
   device: string,
   held: (device: string) => Promise<boolean>,
+  patienceMs: number,
 ): Promise<void> {
-  const deadline = performance.now() + RELEASE_PATIENCE_MS;
+  const deadline = performance.now() + patienceMs;
   while (await held(device)) {
     if (ctx.signal.aborted || performance.now() > deadline) {
       throw new AppError('in_use', `${device} is still mounted by a container: stop it to detach the volume`);

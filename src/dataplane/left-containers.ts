@@ -13,15 +13,16 @@ const OF_VOLUME = /^openebs-(?:target|initiator)-/;
 /** A container's directory is there before the container is asked for, and until it is removed. */
 export async function removeLeftContainers(
   ctx: Ctx,
-  engine: Pick<Engine, 'answers' | 'withLabel' | 'removeContainer'>,
+  engine: Pick<Engine, 'answers' | 'removeUnstarted'>,
   paths: Pick<HostPaths, 'view' | 'container'>,
 ): Promise<void> {
   if (!(await engine.answers(ctx))) return;
-  for (const name of await engine.withLabel(ctx, 'openebs.role', 'created')) {
-    if (!OF_VOLUME.test(name) || !(await isMissing(paths.view(paths.container(name))))) continue;
-    ctx.log.info({ container: name }, 'made for nobody: removed');
-    await engine.removeContainer(ctx, name, 0);
-  }
+  const removed = await engine.removeUnstarted(
+    ctx,
+    'openebs.role',
+    async (name) => OF_VOLUME.test(name) && (await isMissing(paths.view(paths.container(name)))),
+  );
+  if (removed.length > 0) ctx.log.info({ containers: removed }, 'made for nobody: removed');
 }
 
 function isMissing(directory: string): Promise<boolean> {

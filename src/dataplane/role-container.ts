@@ -13,7 +13,7 @@
 import { readdir, readFile, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import type { Ctx } from '../context.js';
-import type { ContainerSpec, Engine, Ensured } from '../docker/engine.js';
+import { type ContainerSpec, type Engine, type Ensured, NAME_LABEL } from '../docker/engine.js';
 import { AppError } from '../errors.js';
 import { failPoint } from '../lib/fail-points.js';
 import { sleep } from '../lib/sleep.js';
@@ -52,6 +52,8 @@ export interface RoleContainers {
   readNote(name: string, file: string): Promise<string | null>;
   /** Names of all that are present. */
   list(): Promise<string[]>;
+  /** Whether the engine has it, in whatever state and under whatever name. @throws `unavailable` */
+  hasContainer(ctx: Ctx, name: string): Promise<boolean>;
 }
 
 /** Told when a container that should have been running was brought back by us, not by the engine. */
@@ -110,14 +112,17 @@ export function createRoleContainers(
     async discard(ctx, name) {
       await abandon(ctx, controlOf(name));
       if (await engine.answers(ctx)) return remove(ctx, name, 0);
-      throw new AppError(
-        'unavailable',
-        `${name} is of no use, and the Docker engine does not answer to remove it`,
-      );
+      throw notRemoved(name);
     },
     readNote: (name, file) => readFile(path.join(directoryOf(name), file), 'utf8').catch(() => null),
     list: () => listNames(paths.view(paths.containers)),
+    hasContainer: async (ctx, name) => (await engine.withLabel(ctx, `${NAME_LABEL}=${name}`)).length > 0,
   };
+}
+
+function notRemoved(name: string): AppError {
+  const text = `${name} is of no use, and the Docker engine does not answer to remove it`;
+  return new AppError('unavailable', text);
 }
 
 async function listNames(directory: string): Promise<string[]> {

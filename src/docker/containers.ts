@@ -1,5 +1,6 @@
 /** Containers as the engine lists them: those of a volume, and ours. */
 import type Docker from 'dockerode';
+import { statusOf } from './engine-call.js';
 
 export async function volumeUsers(
   docker: Docker,
@@ -14,11 +15,31 @@ export async function volumeUsers(
 
 export async function containersWith(
   docker: Docker,
-  filters: Readonly<Record<string, string[]>>,
+  label: string,
   abortSignal: AbortSignal,
 ): Promise<string[]> {
-  const found = await docker.listContainers({ all: true, filters: { ...filters }, abortSignal });
+  const found = await docker.listContainers({ all: true, filters: { label: [label] }, abortSignal });
   return found.map(nameOf);
+}
+
+/** By id and without force: the engine keeps what runs by then, and what has been made anew under the name. */
+export async function removeUnstarted(
+  docker: Docker,
+  { label, isLeft }: { label: string; isLeft: (name: string) => Promise<boolean> },
+  abortSignal: AbortSignal,
+): Promise<string[]> {
+  const filters = { label: [label], status: ['created'] };
+  const removed: string[] = [];
+  for (const listed of await docker.listContainers({ all: true, filters, abortSignal })) {
+    if (!(await isLeft(nameOf(listed)))) continue;
+    try {
+      await docker.getContainer(listed.Id).remove({ abortSignal });
+      removed.push(nameOf(listed));
+    } catch (reason) {
+      if (statusOf(reason) !== 404 && statusOf(reason) !== 409) throw reason;
+    }
+  }
+  return removed;
 }
 
 function hasOneOf({ Mounts }: Docker.ContainerInfo, volumes: ReadonlySet<string>): boolean {
@@ -46,9 +67,13 @@ const WANTS_VOLUME = new RegExp(
 );
 
 export interface Started {
+  /** Names. */
   readonly started: readonly string[];
-  /** False when others could not be started. */
-  readonly all: boolean;
+  readonly failed: readonly {
+    readonly container: string;
+    readonly volumes: string[];
+    readonly reason: string;
+  }[];
 }
 
 export async function startUnmounted(
@@ -58,7 +83,7 @@ export async function startUnmounted(
 ): Promise<Started> {
   const exited = await docker.listContainers({ all: true, filters: { status: ['exited'] }, abortSignal });
   const started: string[] = [];
-  const failures: unknown[] = [];
+  const failed: Started['failed'][number][] = [];
   for (const listed of exited.filter((container) => hasOneOf(container, volumes))) {
     const container = docker.getContainer(listed.Id);
     try {
@@ -68,10 +93,11 @@ export async function startUnmounted(
       await container.start({ abortSignal });
       started.push(nameOf(listed));
     } catch (reason) {
-      // One that cannot be started keeps no other down.
-      failures.push(reason);
+      // One that cannot be started keeps no other down; an engine that is gone does.
+      if (statusOf(reason) === undefined) throw reason;
+      const wanted = listed.Mounts.map(({ Name }) => Name ?? '').filter((name) => volumes.has(name));
+      failed.push({ container: nameOf(listed), volumes: wanted, reason: String(reason) });
     }
   }
-  if (failures.length > 0 && started.length === 0) throw failures[0];
-  return { started, all: failures.length === 0 };
+  return { started, failed };
 }

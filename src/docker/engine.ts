@@ -8,7 +8,7 @@ import { call, CALL_TIMEOUT_MS, orAbsent, statusOf } from './engine-call.js';
 import { Creations, type CreateOptions } from './creations.js';
 import { findsDirectory } from './finds-directory.js';
 import { removeFully } from './removal.js';
-import { containersWith, type Started, startUnmounted, volumeUsers } from './containers.js';
+import { containersWith, removeUnstarted, type Started, startUnmounted, volumeUsers } from './containers.js';
 
 /** What the product needs of the Docker engine; the only importer of dockerode. */
 export interface Engine {
@@ -32,12 +32,17 @@ export interface Engine {
   volumeUsers(ctx: Ctx, volume: string): Promise<string[]>;
   /**
    * Starts the containers of these volumes that have a restart policy and could not be started last because a volume
-   * could not be found or mounted; answers their names, and whether that was all of them. An engine that comes up tries
-   * each once, and never again. @throws what the first of them failed with, when none could be started.
+   * could not be found or mounted, or because the engine was killed over it. An engine that comes up tries each once,
+   * and never again.
    */
   startUnmounted(ctx: Ctx, volumes: ReadonlySet<string>): Promise<Started>;
-  /** Names of the containers with this label, running or not, or of those that were never started. */
-  withLabel(ctx: Ctx, label: string, status?: 'created'): Promise<string[]>;
+  /** Names of the containers with this label, running or not. */
+  withLabel(ctx: Ctx, label: string): Promise<string[]>;
+  /**
+   * Removes the containers with this label that were never started and of whose name `isLeft` says so; answers their
+   * names. One that was started meanwhile stays.
+   */
+  removeUnstarted(ctx: Ctx, label: string, isLeft: (name: string) => Promise<boolean>): Promise<string[]>;
   /** Whether the engine finds this directory in its own tree of mounts; changes nothing. */
   findsDirectory(ctx: Ctx, directory: string): Promise<boolean>;
 }
@@ -73,7 +78,7 @@ export interface ContainerSpec {
 }
 
 /** The name we gave it, which stays when somebody renames it. */
-const NAME_LABEL = 'openebs.container';
+export const NAME_LABEL = 'openebs.container';
 
 const PING_TIMEOUT_MS = 1000;
 /** Long enough for a mount or two. */
@@ -121,10 +126,10 @@ export function createEngine(socketPath: string): Engine {
         (signal) => startUnmounted(docker, volumes, signal),
         START_TIMEOUT_MS,
       ),
-    withLabel: (ctx, label, status) =>
-      call(ctx, `list containers with label ${label}`, (signal) =>
-        containersWith(docker, { label: [label], ...(status && { status: [status] }) }, signal),
-      ),
+    withLabel: (ctx, label) =>
+      call(ctx, `list containers with label ${label}`, (signal) => containersWith(docker, label, signal)),
+    removeUnstarted: (ctx, label, isLeft) =>
+      call(ctx, `remove left ${label}`, (signal) => removeUnstarted(docker, { label, isLeft }, signal)),
     findsDirectory: (ctx, dir) =>
       call(ctx, `look for ${dir}`, (signal) => findsDirectory(docker, dir, signal)),
   };

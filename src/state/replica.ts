@@ -143,6 +143,9 @@ class WatchedReplica implements Replica {
 
   async record(revision: number, changes: readonly RecordedChange[]): Promise<void> {
     for (const change of changes) {
+      const key = 'delete' in change ? change.delete : change.put;
+      // Of a transaction, what nobody here follows is not kept either.
+      if (!this.#options.prefixes.some((prefix) => key.startsWith(prefix))) continue;
       if ('delete' in change) this.#delete(change.delete, revision);
       else this.#putValue(change.put, change.value, revision);
     }

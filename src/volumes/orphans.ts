@@ -11,8 +11,10 @@ import { withDeadline } from '../context.js';
 import type { FileSystems } from '../dataplane/file-system.js';
 import type { HostPaths } from '../dataplane/host-paths.js';
 import type { Initiator } from '../dataplane/initiator.js';
+import type { RoleObservation } from '../dataplane/role-container.js';
 import { eachOf } from '../lib/each-of.js';
 import type { MountCounts } from './mount-counts.js';
+import { epochOf } from './specs.js';
 import { VOLUME_ID } from './volume.js';
 import type { VolumeRecords } from './volume-records.js';
 
@@ -23,7 +25,7 @@ export interface OrphansDeps {
     'complete' | 'speaksOf' | 'isGone' | 'evictedFrom' | 'forgetEviction'
   >;
   readonly counts: Pick<MountCounts, 'volumes' | 'clear'>;
-  readonly initiator: Pick<Initiator, 'observe' | 'detach' | 'forfeit'>;
+  readonly initiator: Pick<Initiator, 'observe' | 'detach' | 'forfeit' | 'hasContainer'>;
   readonly fileSystems: Pick<FileSystems, 'unmount'>;
   readonly paths: Pick<HostPaths, 'mountpoint'>;
 }
@@ -36,46 +38,63 @@ const TIMEOUT_MS = 25_000;
  * while etcd is away, has its turn with the next pass.
  */
 export async function dropOrphans(ctx: Ctx, deps: OrphansDeps, devices: ReadonlySet<string>): Promise<void> {
+  const { node, records, counts } = deps;
+  if (!records.complete) return;
   try {
-    await dropAll(withDeadline(ctx, TIMEOUT_MS), deps, devices);
+    const evicted = await records.evictedFrom(ctx, node);
+    for (const [id, epoch] of evicted) {
+      if (!devices.has(id) || isLater(await deps.initiator.observe(ctx, id), epoch))
+        await records.forgetEviction(ctx, node, id);
+    }
+    const unspoken = [...new Set([...devices, ...counts.volumes()])].filter(
+      (id) => VOLUME_ID.test(id) && !records.speaksOf(id),
+    );
+    await eachOf(unspoken, AT_ONCE, (id) => drop(withDeadline(ctx, TIMEOUT_MS), deps, id, evicted.get(id)));
   } catch (err) {
     ctx.log.debug({ err }, 'what is left of volumes that were removed elsewhere is not known now');
   }
 }
 
-async function dropAll(ctx: Ctx, deps: OrphansDeps, devices: ReadonlySet<string>): Promise<void> {
-  const { node, records, counts } = deps;
-  if (!records.complete) return;
-  const evicted = await records.evictedFrom(ctx, node);
-  for (const id of evicted) if (!devices.has(id)) await records.forgetEviction(ctx, node, id);
-  const unspoken = [...new Set([...devices, ...counts.volumes()])].filter(
-    (id) => VOLUME_ID.test(id) && !records.speaksOf(id),
-  );
-  await eachOf(unspoken, AT_ONCE, async (id) => {
-    try {
-      // The replica may be the one of an earlier process, while etcd is away.
-      if (!(await records.isGone(ctx, id)) || !(await dropOne(ctx, deps, id, evicted.has(id)))) return;
-      await counts.clear(id);
-      ctx.log.info({ volumeId: id }, 'its volume was removed elsewhere: what was left of it here is removed');
-    } catch (err) {
-      ctx.log.debug(
-        { volumeId: id, err },
-        'what is left of a volume that was removed elsewhere is still in use',
-      );
-    }
-  });
+async function drop(ctx: Ctx, deps: OrphansDeps, volumeId: string, evicted?: number): Promise<void> {
+  try {
+    // The replica may be the one of an earlier process, while etcd is away.
+    if (!(await deps.records.isGone(ctx, volumeId)) || !(await giveUp(ctx, deps, volumeId, evicted))) return;
+    await deps.counts.clear(volumeId);
+    ctx.log.info({ volumeId }, 'its volume was removed elsewhere: what was left of it here is removed');
+  } catch (err) {
+    ctx.log.debug({ volumeId, err }, 'what is left of a volume that was removed elsewhere is still in use');
+  }
 }
 
-/** Answers false for one that nobody can tell anything of now. @throws `in_use` while containers use its device. */
-async function dropOne(ctx: Ctx, deps: OrphansDeps, volumeId: string, evicted: boolean): Promise<boolean> {
+/** Answers false for what nobody can tell anything of now. @throws `in_use` while containers use its device. */
+async function giveUp(ctx: Ctx, deps: OrphansDeps, volumeId: string, evicted?: number): Promise<boolean> {
   const { initiator, fileSystems, paths } = deps;
-  const { present, status } = await initiator.observe(ctx, volumeId);
-  if (present && status === null) return false;
-  // One that starts has no device that anybody could use.
-  const useless = evicted || status?.state === 'starting';
-  if (present && useless) await initiator.forfeit(ctx, volumeId);
+  const observed = await initiator.observe(ctx, volumeId);
+  const useless = isUseless(observed, evicted);
+  if (!useless && !(await canTell(ctx, deps, volumeId, observed))) return false;
+  if (observed.present && useless) await initiator.forfeit(ctx, volumeId);
   // Ours alone: each container has a mount of its own, which keeps the device. After its end the unmount waits for none.
   await fileSystems.unmount(ctx, paths.mountpoint(volumeId));
-  if (present && !useless) await initiator.detach(ctx, volumeId);
+  if (observed.present && !useless) await initiator.detach(ctx, volumeId, 0);
   return true;
+}
+
+/** One that starts has no device that anybody could use; the device of one that was evicted hangs. */
+function isUseless(observed: RoleObservation, evicted?: number): boolean {
+  return observed.status?.state === 'starting' || (evicted !== undefined && !isLater(observed, evicted));
+}
+
+/** One that does not answer is paused, perhaps; but one whose container was removed will never answer again. */
+async function canTell(
+  ctx: Ctx,
+  { initiator }: OrphansDeps,
+  volumeId: string,
+  { present, status }: RoleObservation,
+): Promise<boolean> {
+  return !present || status !== null || !(await initiator.hasContainer(ctx, volumeId));
+}
+
+/** Of an attachment after the one that was taken: admitted, and no business of the eviction. */
+function isLater(observed: RoleObservation, epoch: number): boolean {
+  return (epochOf(observed) ?? 0) > epoch;
 }

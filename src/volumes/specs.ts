@@ -24,10 +24,16 @@ export function initiatorSpec({ volume, target, attachment }: Wanted): Initiator
   };
 }
 
-/** Whether what is here logs in with the account of an attachment that another one has followed. */
-export function isOfFormerEpoch({ epoch }: VolumeRecord, { settings }: RoleObservation): boolean {
+/** Of the attachment with whose account an initiator logs in; null when nobody can tell. */
+export function epochOf({ settings }: RoleObservation): number | null {
   const used = /-(\d+)$/.exec(settings.get('user') ?? '')?.[1];
-  return used !== undefined && Number(used) < epoch;
+  return used === undefined ? null : Number(used);
+}
+
+/** Whether what is here logs in with the account of an attachment that another one has followed. */
+export function isOfFormerEpoch({ epoch }: VolumeRecord, observed: RoleObservation): boolean {
+  const used = epochOf(observed);
+  return used !== null && used < epoch;
 }
 
 export function known<T>(value: T | null, what: string): T {

@@ -21,7 +21,11 @@ export interface StrayDeps {
   readonly known: (volumeId: string) => boolean;
 }
 
-export async function findStrays({ paths, roles, known }: StrayDeps): Promise<Stray[]> {
+export async function findStrays(deps: StrayDeps): Promise<Stray[]> {
+  return [...(await strayData(deps)), ...(await strayContainers(deps))];
+}
+
+async function strayData({ paths, known }: StrayDeps): Promise<Stray[]> {
   const strays: Stray[] = [];
   for (const pool of await names(paths.view(paths.pools))) {
     for (const id of await names(paths.view(paths.pool(pool)))) {
@@ -32,17 +36,24 @@ export async function findStrays({ paths, roles, known }: StrayDeps): Promise<St
       });
     }
   }
-  // An initiator stays here only while containers use its device (orphans.ts).
+  return strays;
+}
+
+async function strayContainers({ paths, roles, known }: StrayDeps): Promise<Stray[]> {
+  const strays: Stray[] = [];
   for (const name of await roles.list()) {
-    const id = /^openebs-(?:target|initiator)-(.+)$/.exec(name)?.[1];
-    if (id === undefined || !VOLUME_ID.test(id) || known(id)) continue;
-    const directory = path.join(paths.containers, name);
-    strays.push({
-      what: name,
-      hint: `container of a volume without a record: docker rm -f ${name}, then remove ${directory}`,
-    });
+    const [, role = '', id = ''] = /^openebs-(target|initiator)-(.+)$/.exec(name) ?? [];
+    if (!VOLUME_ID.test(id) || known(id)) continue;
+    strays.push({ what: name, hint: hintOf(role, name, path.join(paths.containers, name)) });
   }
   return strays;
+}
+
+/** An initiator stays only while containers use its device (orphans.ts): to remove it would take that from them. */
+function hintOf(role: string, name: string, directory: string): string {
+  return role === 'initiator'
+    ? 'containers use the device of a volume without a record: restore the record, or remove them, and it goes'
+    : `container of a volume without a record: docker rm -f ${name}, then remove ${directory}`;
 }
 
 async function names(directory: string): Promise<string[]> {

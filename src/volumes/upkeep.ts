@@ -30,9 +30,12 @@ export class Upkeep {
     await eachOf(this.#deps.records.volumes(), RECONCILED_AT_ONCE, async ({ name }) => {
       if (!ctx.signal.aborted) await this.#reconcileNamed(ctx, name, { devices, wanted });
     });
-    if (which === 'all') await dropOrphans(ctx, this.#deps, devices);
     // Not waited for: a container's start may take as long as the volumes of another host, which is away.
-    void this.#deps.work.makeUp(ctx);
+    this.#deps.work.makeUp(ctx).catch((err: unknown) => {
+      ctx.log.warn({ err }, 'nobody can tell which containers wait for their volume');
+    });
+    // Last: it waits for etcd.
+    if (which === 'all') await dropOrphans(ctx, this.#deps, devices);
   }
 
   /**

@@ -17,7 +17,7 @@ import type { RecordedChange, Replica } from '../state/replica.js';
 import type { Comparison, State } from '../state/state.js';
 import { KnownVolumes } from './known-volumes.js';
 import { newAttachmentRecord } from './volume.js';
-import { decode } from './volume-entries.js';
+import { decode, decodeAll } from './volume-entries.js';
 
 const ATTEMPTS = 8;
 
@@ -154,11 +154,10 @@ export class VolumeRecords extends KnownVolumes {
     });
   }
 
-  /** Ids of the volumes that were taken from the node while it was away. */
-  async evictedFrom(ctx: Ctx, node: string): Promise<Set<string>> {
-    const prefix = keys.evictionsOf(node);
-    const { entries } = await this.#state.range(ctx, prefix);
-    return new Set(entries.map(({ key }) => key.slice(prefix.length)));
+  /** What was taken from the node while it was away: volume id -> epoch of the attachment that is void. */
+  async evictedFrom(ctx: Ctx, node: string): Promise<Map<string, number>> {
+    const { entries } = await this.#state.range(ctx, keys.evictionsOf(node));
+    return new Map(decodeAll(records.eviction, entries).map(({ volumeId, epoch }) => [volumeId, epoch]));
   }
 
   async forgetEviction(ctx: Ctx, node: string, volumeId: string): Promise<void> {

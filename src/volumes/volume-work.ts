@@ -6,6 +6,8 @@ import type { Ctx } from '../context.js';
 import { withDeadline } from '../context.js';
 import { AppError, hasCode } from '../errors.js';
 import type { VolumeRecord } from '../state/records.js';
+import type { Started } from '../docker/containers.js';
+import type { Log } from '../log.js';
 import type { ConvergeDeps, Converger, ConvergeOptions } from './converge.js';
 import { VolumeLocks } from './volume-locks.js';
 
@@ -13,14 +15,8 @@ export interface VolumeWorkDeps extends ConvergeDeps {
   readonly converger: Converger;
   /** Containers that have the volume mounted now, by the engine's word. @throws `unavailable` */
   readonly usersOf: (ctx: Ctx, volume: string) => Promise<string[]>;
-  /**
-   * Starts containers whose start failed for the want of these volumes; answers their names, and whether that was all
-   * of them. @throws `unavailable`
-   */
-  readonly startUnmounted: (
-    ctx: Ctx,
-    volumes: ReadonlySet<string>,
-  ) => Promise<{ readonly started: readonly string[]; readonly all: boolean }>;
+  /** Starts containers whose start failed for the want of these volumes. @throws `unavailable` */
+  readonly startUnmounted: (ctx: Ctx, volumes: ReadonlySet<string>) => Promise<Started>;
   /** For work that goes on after its call has been answered. */
   readonly background: Ctx;
 }
@@ -36,6 +32,10 @@ const QUIET_MS = 60_000;
  */
 export const FORGOTTEN_MS = 600_000;
 
+/** Of a container whose volumes work: an engine that has lost track of it never starts it again. */
+const MAX_STARTS = 3;
+const OF_MOUNT = 'VolumeDriver.Mount';
+
 export class VolumeWork {
   readonly locks = new VolumeLocks();
   readonly #deps: VolumeWorkDeps;
@@ -49,6 +49,8 @@ export class VolumeWork {
   /** Until all volumes were made up for once: what an earlier process missed is known to the engine alone. */
   #isFirst = true;
   #isMakingUp = false;
+  /** Container -> how often the engine could not start it, though its volumes work. */
+  readonly #failures = new Map<string, number>();
 
   constructor(deps: VolumeWorkDeps) {
     this.#deps = deps;
@@ -112,33 +114,43 @@ export class VolumeWork {
    * hand: the engine mounts it in answer. What fails is tried again by the next call.
    */
   async makeUp({ log, ...rest }: Ctx): Promise<void> {
-    const { records } = this.#deps;
     if (this.#isMakingUp) return;
-    const complete = records.complete;
-    if (this.#isFirst) for (const { name } of records.volumes()) this.#missed.add(name);
-    const works = (name: string) =>
-      this.problem(name) === null && (complete || records.volume(name) !== null);
-    const volumes = new Set([...this.#missed].filter(works));
+    const { complete } = this.#deps.records;
+    const volumes = this.#madeGood(complete);
     if (volumes.size === 0) return;
     this.#isMakingUp = true;
     // What is missed from now on is for the next time.
     for (const name of volumes) this.#missed.delete(name);
-    const all = await this.#startContainers({ log, ...rest }, volumes);
-    this.#isMakingUp = false;
-    if (complete && all !== null) this.#isFirst = false;
-    if (all !== true) for (const name of volumes) this.#missed.add(name);
+    try {
+      const { started, failed } = await this.#deps.startUnmounted({ log, ...rest }, volumes);
+      if (complete) this.#isFirst = false;
+      for (const container of started) this.#failures.delete(container);
+      if (started.length > 0) log.warn({ containers: started }, 'started what waited for its volume');
+      for (const failure of failed) this.#startFailed(log, failure);
+    } catch (err) {
+      for (const name of volumes) this.#missed.add(name);
+      log.warn({ volumes: [...volumes].slice(0, 10), err }, 'containers still wait for their volume');
+    } finally {
+      this.#isMakingUp = false;
+    }
   }
 
-  /** Answers whether those were all, and null when it cannot be told. */
-  async #startContainers(ctx: Ctx, volumes: ReadonlySet<string>): Promise<boolean | null> {
-    try {
-      const { started, all } = await this.#deps.startUnmounted(ctx, volumes);
-      if (started.length > 0) ctx.log.warn({ containers: started }, 'started what waited for its volume');
-      return all;
-    } catch (err) {
-      ctx.log.warn({ volumes: [...volumes].slice(0, 10), err }, 'containers still wait for their volume');
-      return null;
-    }
+  /** What was missed and works now. */
+  #madeGood(complete: boolean): Set<string> {
+    const { records } = this.#deps;
+    if (this.#isFirst) for (const { name } of records.volumes()) this.#missed.add(name);
+    const works = (name: string) =>
+      this.problem(name) === null && (complete || records.volumes().some((volume) => volume.name === name));
+    return new Set([...this.#missed].filter(works));
+  }
+
+  /** A mount that failed has been noted as missed, or is another host's; anything else is the engine's matter. */
+  #startFailed(log: Log, { container, volumes, reason }: Started['failed'][number]): void {
+    log.warn({ container, reason }, 'a container that waited for its volume could not be started');
+    if (reason.includes(OF_MOUNT)) return;
+    const failures = (this.#failures.get(container) ?? 0) + 1;
+    this.#failures.set(container, failures);
+    if (failures < MAX_STARTS) for (const name of volumes) this.#missed.add(name);
   }
 
   problem(name: string): string | null {

@@ -40,7 +40,18 @@ async function startService(name: string, volume: string): Promise<void> {
     trap "sleep 1; echo last >>/data/$0; sync /data/$0; exit 0" TERM
     echo start >>/data/$0; sync /data/$0
     while :; do sleep 1 & wait $!; done`;
-  const where = ['--restart', 'always', '--network', 'none', '-v', `${volume}:/data`, '--stop-timeout', '30'];
+  const where = [
+    '--restart',
+    'always',
+    '--label',
+    'service',
+    '--network',
+    'none',
+    '-v',
+    `${volume}:/data`,
+    '--stop-timeout',
+    '30',
+  ];
   await host.ok('run', '-d', '--name', name, ...where, 'lab', 'sh', '-c', script, name);
 }
 
@@ -171,8 +182,18 @@ describe('with an etcd of its own', () => {
       if (logs.every((log) => wanted.test(log))) return true;
       throw new Error(logs.join('\n'));
     };
-    await waitFor('all services are back', allBack, { timeoutMs: 60_000 }).catch(async (reason: unknown) => {
-      if (!LOST_TRACK.test(host.log().slice(before))) throw reason;
+    await waitFor('all services are back', allBack, { timeoutMs: BACK_MS }).catch(async (reason: unknown) => {
+      const lost = host
+        .log()
+        .slice(before)
+        .split('\n')
+        .filter((line) => LOST_TRACK.test(line));
+      const down = (
+        await host.ok('ps', '-aq', '--no-trunc', '--filter', 'status=exited', '--filter', 'label=service')
+      )
+        .split('\n')
+        .filter((id) => id !== '');
+      if (down.length === 0 || down.some((id) => !lost.some((line) => line.includes(id)))) throw reason;
       console.log('the engine has lost track of containers: rebooting, as README says');
       await host.reboot(() => proxy.listen());
       await waitFor('all services are back after a reboot', allBack, { timeoutMs: BACK_MS });

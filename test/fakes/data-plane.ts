@@ -43,6 +43,10 @@ export interface World {
   readonly draining: Set<string>;
   /** Volume ids whose initiator looks for its target in vain. */
   readonly starting: Set<string>;
+  /** Volume ids whose initiator does not answer, as it is paused. */
+  readonly silent: Set<string>;
+  /** Volume ids whose initiator was removed by its container's name. */
+  readonly removedByHand: Set<string>;
 }
 
 const same = (one: unknown, other: unknown) => JSON.stringify(one) === JSON.stringify(other);
@@ -60,6 +64,8 @@ export function createFakeDataPlane(hosting?: World): FakeDataPlane {
     emptyPool: false,
     draining: new Set(),
     starting: new Set(),
+    silent: new Set(),
+    removedByHand: new Set(),
     unprepared: new Set(),
   };
   const effects: string[] = [];
@@ -150,7 +156,8 @@ export function createFakeDataPlane(hosting?: World): FakeDataPlane {
       const attached = world.initiators.get(volumeId);
       const drains = world.draining.has(volumeId);
       const there = attached !== undefined;
-      const observed = observation(there, there, attached?.device, attached?.account.chapUser);
+      const answers = there && !world.silent.has(volumeId) && !world.removedByHand.has(volumeId);
+      const observed = observation(there, answers, attached?.device, attached?.account.chapUser);
       const state = world.starting.has(volumeId) ? 'starting' : drains ? 'draining' : 'ready';
       const status = observed.status && { ...observed.status, state };
       return Promise.resolve({
@@ -184,6 +191,7 @@ export function createFakeDataPlane(hosting?: World): FakeDataPlane {
     },
     forfeit: (_ctx, volumeId) => effect(`forfeit ${volumeId}`, () => world.initiators.delete(volumeId)),
     present: () => Promise.resolve([...world.initiators.keys()]),
+    hasContainer: (_ctx, volumeId) => Promise.resolve(!world.removedByHand.has(volumeId)),
   };
 
   const volumeOf = (device: string): string => {

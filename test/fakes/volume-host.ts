@@ -12,6 +12,7 @@ import { createHostPaths } from '../../src/dataplane/host-paths.js';
 import { type FailPoint, hookFailPoints } from '../../src/lib/fail-points.js';
 import { removeUnfinished } from '../../src/lib/atomic-file.js';
 import { sleep } from '../../src/lib/sleep.js';
+import { AppError } from '../../src/errors.js';
 import { createLog } from '../../src/log.js';
 import { keys } from '../../src/state/keys.js';
 import { records } from '../../src/state/records.js';
@@ -45,6 +46,8 @@ export interface VolumeHost {
   users: (volume: string) => string[];
   /** Called at each point that a living process reaches; the process dies there when it says so. */
   atPoint: ((point: FailPoint) => boolean) | null;
+  /** Shared state cannot be asked. */
+  stateAway: boolean;
   /** Waited for before each effect of the data plane and each transaction. */
   pause: (() => Promise<void>) | null;
   start(): Promise<VolumeProcess>;
@@ -53,7 +56,7 @@ export interface VolumeHost {
    * All of them, as another host does that removes the volumes, perhaps after it has taken them over; resolves when the
    * processes here know.
    */
-  removeRecords(how?: 'removed' | 'evicted'): Promise<void>;
+  removeRecords(how?: 'removed' | 'evicted' | 'evicted before'): Promise<void>;
   /** Files below the host's directories, but for the cache and the counts themselves. */
   leftFiles(): string[];
   close(): Promise<void>;
@@ -78,15 +81,17 @@ export function createVolumeHost(): VolumeHost {
     users: () => [],
     atPoint: null,
     pause: null,
+    stateAway: false,
     start,
     storedKeys: async () => (await memory.range(ctx, keys.root)).entries.map((entry) => entry.key),
     async removeRecords(how = 'removed') {
       const { entries } = await memory.range(ctx, keys.root);
       const gone = entries.map(({ key }) => ({ delete: key }));
-      const taken = entries.filter(({ key }) => key.startsWith(keys.attachments) && how === 'evicted');
+      const taken = entries.filter(({ key }) => key.startsWith(keys.attachments) && how !== 'removed');
       const evictions = taken.map(({ key, value }) => {
         const { node, volume, volumeId, epoch } = records.attachment.decode(key, value);
-        const eviction = { schema: 1 as const, volume, volumeId, epoch };
+        const lost = how === 'evicted' ? epoch : epoch - 1;
+        const eviction = { schema: 1 as const, volume, volumeId, epoch: lost };
         return { put: keys.eviction(node, volumeId), value: records.eviction.encode(eviction) };
       });
       await memory.transact(ctx, { if: [], then: [...gone, ...evictions] });
@@ -149,9 +154,11 @@ export function createVolumeHost(): VolumeHost {
       // As app.ts does at each start.
       for (const name of ['cache', 'run']) await removeUnfinished(join(directory, name));
       const asked = guarded(memory);
+      const reached = <T>(ask: () => Promise<T>): Promise<T> =>
+        host.stateAway ? Promise.reject(new AppError('unavailable', 'etcd is away')) : ask();
       const state: State = {
-        get: (caller, key) => asked.get(caller, key),
-        range: (caller, prefix) => asked.range(caller, prefix),
+        get: (caller, key) => reached(() => asked.get(caller, key)),
+        range: (caller, prefix) => reached(() => asked.range(caller, prefix)),
         transact: (caller, transaction) => asked.transact(caller, transaction),
         lease: (caller, ttlMs) => asked.lease(caller, ttlMs),
         watch: (prefix, listener) =>
@@ -182,7 +189,7 @@ export function createVolumeHost(): VolumeHost {
         usersOf: (_ctx: Ctx, volume: string) => Promise.resolve(host.users(volume)),
         defaults: { sizeBytes: 2 ** 30, fs: 'ext4' as const, pool: 'default' },
         targetAddress: '127.0.0.1',
-        startUnmounted: () => Promise.resolve({ started: [], all: true }),
+        startUnmounted: () => Promise.resolve({ started: [], failed: [] }),
         mountTimeoutMs: 20_000,
         failoverAfterMs: 30_000,
         liveness: { awayMs: () => 0 },

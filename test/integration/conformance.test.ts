@@ -124,7 +124,7 @@ describe('our driver', () => {
       ports: { first: 52_000, last: 52_099 },
       engineAnswers: () => Promise.resolve(true),
       usersOf: () => Promise.resolve([]),
-      startUnmounted: () => Promise.resolve({ started: [], all: true }),
+      startUnmounted: () => Promise.resolve({ started: [], failed: [] }),
       defaults: { sizeBytes: 2 ** 30, fs: 'ext4' as const, pool: 'default' },
       targetAddress: '127.0.0.1',
       mountTimeoutMs: 5000,

@@ -23,6 +23,7 @@ const roles: RoleContainers = {
   discard: unexpected,
   readNote: unexpected,
   list: unexpected,
+  hasContainer: unexpected,
 };
 
 beforeEach(async () => {

@@ -65,6 +65,7 @@ function fakeHost() {
       return Promise.resolve();
     },
     list: () => Promise.resolve(['openebs-initiator-v1', 'openebs-target-v2', 'openebs-etcd']),
+    hasContainer: (_ctx, name) => Promise.resolve(name === 'openebs-initiator-v1'),
   };
   const isHeld = (): Promise<boolean> => {
     if (host.failing) return Promise.reject(host.failing);

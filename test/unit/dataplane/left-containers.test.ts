@@ -28,14 +28,10 @@ const sweep = () =>
     ctx,
     {
       answers: () => Promise.resolve(answers),
-      withLabel: (_ctx, label, status) => {
-        expect([label, status]).toEqual(['openebs.role', 'created']);
-        return Promise.resolve(created);
-      },
-      removeContainer: (_ctx, name, graceSeconds) => {
-        expect(graceSeconds).toBe(0);
-        removed.push(name);
-        return Promise.resolve();
+      async removeUnstarted(_ctx, label, isLeft) {
+        expect(label).toBe('openebs.role');
+        for (const name of created) if (await isLeft(name)) removed.push(name);
+        return removed;
       },
     },
     createHostPaths(root, '/mnt'),

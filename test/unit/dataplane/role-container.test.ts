@@ -90,6 +90,7 @@ function fakeEngine(given: Partial<Engine>): Engine {
     importImage: refuse('importImage'),
     findsDirectory: refuse('findsDirectory'),
     withLabel: refuse('withLabel'),
+    removeUnstarted: refuse('removeUnstarted'),
     removeOldTags: refuse('removeOldTags'),
     ensureContainer: refuse('ensureContainer'),
     removeContainer: refuse('removeContainer'),

@@ -1,6 +1,6 @@
 import type Docker from 'dockerode';
 import { expect, it } from 'vitest';
-import { startUnmounted } from '../../../src/docker/containers.js';
+import { removeUnstarted, startUnmounted } from '../../../src/docker/containers.js';
 
 interface Exited {
   readonly error: string;
@@ -27,13 +27,19 @@ async function startedOf(exited: Readonly<Record<string, Exited>>): Promise<stri
           State: { Error: exited[id]?.error },
           HostConfig: { RestartPolicy: { Name: exited[id]?.restart ?? 'always' } },
         }),
-      start: () => (exited[id]?.broken ? Promise.reject(new Error('no')) : Promise.resolve()),
+      start: () =>
+        exited[id]?.broken
+          ? Promise.reject(Object.assign(new Error('no'), { statusCode: 500 }))
+          : Promise.resolve(),
     }),
   };
   // Three calls of a class that cannot be implemented otherwise.
   const { signal } = new AbortController();
-  const { started, all } = await startUnmounted(docker as unknown as Docker, new Set(['db']), signal);
-  expect(all).toBe(!Object.values(exited).some(({ broken }) => broken));
+  const { started, failed } = await startUnmounted(docker as unknown as Docker, new Set(['db']), signal);
+  const broken = Object.keys(exited).filter((name) => exited[name]?.broken);
+  expect(failed.map(({ container, volumes }) => [container, volumes])).toEqual(
+    broken.map((name) => [name, ['db']]),
+  );
   return [...started];
 }
 
@@ -66,8 +72,35 @@ it('others are left as they are: what ended by itself, was not to come back, or 
   ).toEqual(['right']);
 });
 
-it('one that cannot be started keeps no other down, and is told when it is the only one', async () => {
+it('one that cannot be started keeps no other down, and is told', async () => {
   const error = 'error while mounting volume';
   expect(await startedOf({ broken: { error, broken: true }, well: { error } })).toEqual(['well']);
-  await expect(startedOf({ broken: { error, broken: true } })).rejects.toThrow('no');
+  expect(await startedOf({ broken: { error, broken: true } })).toEqual([]);
+});
+
+it('containers that were never started are removed by id and without force, if they are left', async () => {
+  const removed: unknown[] = [];
+  const listed = ['left', 'kept', 'running', 'gone'].map((name) => ({
+    Id: `${name}-id`,
+    Names: [`/${name}`],
+  }));
+  const docker = {
+    listContainers: (options: unknown) => {
+      expect(options).toMatchObject({ all: true, filters: { label: ['role'], status: ['created'] } });
+      return Promise.resolve(listed);
+    },
+    getContainer: (id: string) => ({
+      remove: ({ force }: { force?: boolean }) => {
+        if (id !== 'left-id')
+          return Promise.reject(Object.assign(new Error('no'), { statusCode: id === 'gone-id' ? 404 : 409 }));
+        removed.push([id, force]);
+        return Promise.resolve();
+      },
+    }),
+  };
+  const isLeft = (name: string) => Promise.resolve(name !== 'kept');
+  const { signal } = new AbortController();
+  const options = { label: 'role', isLeft };
+  expect(await removeUnstarted(docker as unknown as Docker, options, signal)).toEqual(['left']);
+  expect(removed).toEqual([['left-id', undefined]]);
 });

@@ -51,7 +51,7 @@ beforeEach(async () => {
     ports: { first: 51_000, last: 51_099 },
     engineAnswers: () => Promise.resolve(true),
     usersOf: () => Promise.resolve([]),
-    startUnmounted: () => Promise.resolve({ started: [], all: true }),
+    startUnmounted: () => Promise.resolve({ started: [], failed: [] }),
     defaults: { sizeBytes: 2 ** 30, fs: 'ext4' as const, pool: 'default' },
     targetAddress: '127.0.0.1',
     mountTimeoutMs: 2000,

@@ -1,5 +1,4 @@
 import { afterEach, beforeEach, expect, it } from 'vitest';
-import { AppError } from '../../../src/errors.js';
 import { createVolumeHost, ctx, type VolumeHost, type VolumeProcess } from '../../fakes/volume-host.js';
 
 let host: VolumeHost;
@@ -64,13 +63,46 @@ it('an initiator that never got a device goes at once', async () => {
   expect(left()).toEqual(nothing);
 });
 
-it('nothing is taken from a volume that has its records, or while etcd cannot be asked', async () => {
-  const all = { initiators: 1, mounts: 1, counted: true };
+const all = { initiators: 1, mounts: 1, counted: true };
+
+it('nothing is taken from a volume that has its records', async () => {
   await process.upkeep.reconcile(ctx);
   expect(left()).toEqual(all);
+});
+
+it('nothing is taken while etcd cannot be asked: the replica may be an old one', async () => {
   await host.removeRecords();
-  host.pause = () => Promise.reject(new AppError('unavailable', 'etcd is away'));
-  await process.upkeep.reconcile(ctx).catch(() => undefined);
-  host.pause = null;
+  host.stateAway = true;
+  await process.upkeep.reconcile(ctx);
   expect(left()).toEqual(all);
+  host.stateAway = false;
+  await process.upkeep.reconcile(ctx);
+  expect(left()).toEqual(nothing);
+});
+
+it('one that does not answer is left alone as long as the engine has its container', async () => {
+  const [id = ''] = host.plane.world.initiators.keys();
+  host.plane.world.silent.add(id);
+  await host.removeRecords();
+  await process.upkeep.reconcile(ctx);
+  expect(left()).toEqual(all);
+  host.plane.world.removedByHand.add(id);
+  await process.upkeep.reconcile(ctx);
+  expect(left()).toEqual(nothing);
+});
+
+it('an eviction of an earlier attachment is forgotten, and takes nothing from the one that followed', async () => {
+  await host.removeRecords('evicted');
+  await process.upkeep.reconcile(ctx);
+  await process.upkeep.reconcile(ctx);
+  await process.service.create(ctx, 'db', {});
+  await process.service.mount(ctx, 'db', 'm1');
+  await process.service.unmount(ctx, 'db', 'm1');
+  await process.service.mount(ctx, 'db', 'm1');
+  const [attached] = host.plane.world.initiators.values();
+  host.plane.world.heldDevices.add(attached?.device ?? '');
+  await host.removeRecords('evicted before');
+  await process.upkeep.reconcile(ctx);
+  expect(left()).toEqual({ initiators: 1, mounts: 0, counted: true });
+  expect(await host.storedKeys()).toEqual([]);
 });

@@ -28,8 +28,8 @@ let plane: FakeDataPlane;
 let stateDown = false;
 /** Who has volumes mounted, by the engine's word; an error when it does not answer. */
 let users: string[] | AppError = [];
-/** Of the containers that wait. */
-let allStart = true;
+/** Why a container that waits cannot be started. */
+let refusal: string | null = null;
 let engineUp = true;
 /** Volumes whose containers were started by the plugin. */
 let started: string[] = [];
@@ -48,7 +48,7 @@ beforeEach(() => {
   targetAddress = '0.0.0.0';
   users = [];
   engineUp = true;
-  allStart = true;
+  refusal = null;
   started = [];
   replicas = [];
 });
@@ -98,7 +98,8 @@ async function start(node = 'node-a', here = plane): Promise<LocalVolumeService 
     startUnmounted: (_ctx: Ctx, volumes: ReadonlySet<string>) => {
       if (!engineUp) return Promise.reject(new AppError('unavailable', 'the engine does not answer'));
       started.push(...volumes);
-      return Promise.resolve({ started: ['web'], all: allStart });
+      const failed = refusal === null ? [] : [{ container: 'app', volumes: ['db'], reason: refusal }];
+      return Promise.resolve({ started: ['web'], failed });
     },
     usersOf: () => (users instanceof AppError ? Promise.reject(users) : Promise.resolve(users)),
     defaults: { sizeBytes: 2 ** 30, fs: 'ext4' as const, pool: 'default' },
@@ -651,15 +652,20 @@ describe('containers that could not be mounted for', () => {
   });
 });
 
-it('containers that could not be started beside others are tried again with the next pass', async () => {
+it('containers that the engine could not start, though their volume works, are tried three times', async () => {
   const service = await start();
   await service.create(ctx, 'db', {});
-  allStart = false;
-  await service.upkeep.reconcile(ctx);
-  allStart = true;
-  await service.upkeep.reconcile(ctx);
-  await service.upkeep.reconcile(ctx);
-  expect(started).toEqual(['db', 'db']);
+  refusal = 'id already in use';
+  for (let pass = 0; pass < 5; pass++) await service.upkeep.reconcile(ctx);
+  expect(started).toEqual(['db', 'db', 'db']);
+});
+
+it('containers whose volume another host uses are left alone: their service may have moved there', async () => {
+  const service = await start();
+  await service.create(ctx, 'db', {});
+  refusal = 'error while mounting volume: VolumeDriver.Mount: volume db is in use on node b';
+  for (let pass = 0; pass < 3; pass++) await service.upkeep.reconcile(ctx);
+  expect(started).toEqual(['db']);
 });
 
 describe('the timer, comparing counts with containers', () => {
