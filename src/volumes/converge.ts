@@ -172,7 +172,7 @@ export class Converger {
       options,
       wanted,
       device,
-      mountedOn: deviceOf(mount),
+      mountedOn: mount?.device ?? null,
       observed: {
         backing: isThere(volume, target),
         target: { present: target.present, serving, renewable },
@@ -279,10 +279,6 @@ export class Converger {
     }
     await records.change(ctx, volume, (record) => ({ ...record, formatted: true }));
   }
-}
-
-function deviceOf(mount: MountObservation | null): string | null {
-  return mount ? mount.device : null;
 }
 
 /** A file that was begun and not brought to its size (the plugin was killed in between) is made anew. */

@@ -101,6 +101,7 @@ it('containers that were never started are removed by id and without force, if t
   const isLeft = (name: string) => Promise.resolve(name !== 'kept');
   const { signal } = new AbortController();
   const options = { label: 'role', isLeft };
+  // Two calls of that class, as above.
   expect(await removeUnstarted(docker as unknown as Docker, options, signal)).toEqual(['left']);
   expect(removed).toEqual([['left-id', undefined]]);
 });

@@ -1,7 +1,7 @@
 import { type ServerResponse } from 'node:http';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
 import type { Ctx } from '../../../src/context.js';
-import { type ContainerSpec, createEngine } from '../../../src/docker/engine.js';
+import { type ContainerSpec, createEngine, type Engine } from '../../../src/docker/engine.js';
 import { createLog } from '../../../src/log.js';
 import { type FakeEngine, startFakeEngine } from '../../fakes/engine-server.js';
 
@@ -18,6 +18,7 @@ const spec: ContainerSpec = {
   securityOptions: [],
   stopTimeoutSeconds: 1,
 };
+const ctx: Ctx = { log, signal: new AbortController().signal, requestId: 'test' };
 let fake: FakeEngine;
 /** What the engine has, and what it did, in order. */
 let exists: boolean;
@@ -72,14 +73,19 @@ const begins = (count: number) =>
     expect(begun).toHaveLength(count);
   });
 
-it('a container whose creation its caller gave up is removed once the engine has made it, not before', async () => {
+/** Has begun a creation whose caller has left. */
+async function engineLeftAlone(): Promise<Engine> {
   const engine = createEngine(fake.socketPath);
   const leaving = new AbortController();
-  const made = engine.ensureContainer({ log, signal: leaving.signal, requestId: 'test' }, spec);
+  const made = engine.ensureContainer({ ...ctx, signal: leaving.signal }, spec);
   await begins(1);
   leaving.abort();
   await expect(made).rejects.toMatchObject({ code: 'canceled' });
-  const ctx: Ctx = { log, signal: new AbortController().signal, requestId: 'test' };
+  return engine;
+}
+
+it('a container whose creation its caller gave up is removed once the engine has made it, not before', async () => {
+  const engine = await engineLeftAlone();
   const removed = engine.removeContainer(ctx, 'role', 0);
   await new Promise((resolve) => setTimeout(resolve, 50));
   expect(did).toEqual([]);
@@ -90,13 +96,7 @@ it('a container whose creation its caller gave up is removed once the engine has
 });
 
 it('who asks for the container again meanwhile gets the one that is under way', async () => {
-  const engine = createEngine(fake.socketPath);
-  const leaving = new AbortController();
-  const first = engine.ensureContainer({ log, signal: leaving.signal, requestId: 'test' }, spec);
-  await begins(1);
-  leaving.abort();
-  await expect(first).rejects.toMatchObject({ code: 'canceled' });
-  const ctx: Ctx = { log, signal: new AbortController().signal, requestId: 'test' };
+  const engine = await engineLeftAlone();
   const second = engine.ensureContainer(ctx, spec);
   begun[0]?.();
   await begins(2);
@@ -107,7 +107,6 @@ it('who asks for the container again meanwhile gets the one that is under way', 
 
 it('a name that an earlier process has taken, and no container yet, is waited for', async () => {
   const engine = createEngine(fake.socketPath);
-  const ctx: Ctx = { log, signal: new AbortController().signal, requestId: 'test' };
   let taken = true;
   fake.handle('POST', '/containers/create', (_request, response) => {
     if (taken) answer(response, 409, { message: 'the name is in use' });
@@ -122,13 +121,8 @@ it('a name that an earlier process has taken, and no container yet, is waited fo
 });
 
 it('a removal whose time is over before the creation has ended says so', async () => {
-  const engine = createEngine(fake.socketPath);
-  const leaving = new AbortController();
-  const made = engine.ensureContainer({ log, signal: leaving.signal, requestId: 'test' }, spec);
-  await begins(1);
-  leaving.abort();
-  await expect(made).rejects.toMatchObject({ code: 'canceled' });
-  const ctx: Ctx = { log, signal: AbortSignal.timeout(50), requestId: 'test' };
-  await expect(engine.removeContainer(ctx, 'role', 0)).rejects.toMatchObject({ code: 'canceled' });
+  const engine = await engineLeftAlone();
+  const hurried: Ctx = { ...ctx, signal: AbortSignal.timeout(50) };
+  await expect(engine.removeContainer(hurried, 'role', 0)).rejects.toMatchObject({ code: 'canceled' });
   expect(did).toEqual([]);
 });
