@@ -159,7 +159,7 @@ async function startVolumes(ctx: Ctx, parts: StartParts, { appDirectory, restart
       await replica.close();
       await shared.state.close();
     });
-    return { background: idle, admin: await openAdmin(ctx, { background: idle, volumes, paths, shared }) };
+    return { background: idle, admin: openAdmin(ctx, { background: idle, volumes, paths, shared }) };
   }
   service.ready(volumes);
   const strays = () => findStrays({ paths, roles, known: (id) => records.speaksOf(id) });
@@ -173,7 +173,7 @@ async function startVolumes(ctx: Ctx, parts: StartParts, { appDirectory, restart
     appDirectory,
   });
   ctx.log.info({ node: identity.node, cluster: identity.cluster }, 'started');
-  return { background, admin: await openAdmin(ctx, { background, volumes, paths, shared }) };
+  return { background, admin: openAdmin(ctx, { background, volumes, paths, shared }) };
 }
 
 interface AdminParts {
@@ -183,17 +183,15 @@ interface AdminParts {
   readonly shared: SharedState;
 }
 
-/** Volumes work without it, so a socket that cannot be had does not undo the start. */
-async function openAdmin(ctx: Ctx, { background, volumes, paths, shared }: AdminParts): Promise<AdminServer> {
+/** Volumes work without it: a socket that cannot be had does not hold up the start. */
+function openAdmin(ctx: Ctx, { background, volumes, paths, shared }: AdminParts): AdminServer {
   const admin = createAdminServer({
     health: () => background.health(),
     records: async (prefix) => (await shared.state.range(ctx, prefix === '' ? keys.root : prefix)).entries,
     volumes: () => volumes.list(),
     log: ctx.log,
   });
-  await admin.listen(paths.view(path.join(paths.run, 'admin.sock'))).catch((err: unknown) => {
-    ctx.log.error({ err }, 'the admin socket is not served');
-  });
+  admin.serve(ctx, paths.view(path.join(paths.run, 'admin.sock')));
   void pruneMounts(ctx, paths.view('/var/lib'), paths.view(paths.state)).catch((err: unknown) => {
     ctx.log.warn({ err }, 'mounts of others could not be dropped');
   });

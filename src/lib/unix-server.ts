@@ -4,7 +4,10 @@ import { connect } from 'node:net';
 import { AppError } from '../errors.js';
 
 export interface UnixServer {
-  /** @throws AppError `conflict` when the path belongs to a living process or is no socket. */
+  /**
+   * Does nothing where it listens there already; listens anew, and ends all connections, if the path was deleted.
+   * @throws AppError `conflict` when the path belongs to a living process or is no socket.
+   */
   listen(socketPath: string): Promise<void>;
   /** Takes no more connections, lets what is in flight finish for up to drainMs, then cuts it off. */
   close(drainMs: number): Promise<void>;
@@ -49,6 +52,15 @@ async function bind(server: Server, socketPath: string): Promise<void> {
   });
 }
 
+async function unbind(server: Server): Promise<void> {
+  await new Promise<void>((resolve) => {
+    server.close(() => {
+      resolve();
+    });
+    server.closeAllConnections();
+  });
+}
+
 /**
  * HTTP on a unix socket (mode 0600) that never ends a connection of its own accord: Docker's client keeps them
  * open without limit, and what it sends on one that we just closed it repeats with an empty body. A client that
@@ -75,7 +87,10 @@ export function createUnixServer(handler: RequestListener): UnixServer {
 
   return {
     async listen(socketPath) {
-      if (server.listening && server.address() === socketPath) return;
+      if (server.listening) {
+        if (server.address() === socketPath && (await lstat(socketPath).catch(() => undefined))) return;
+        await unbind(server);
+      }
       await removeStale(socketPath);
       await bind(server, socketPath).catch((reason: unknown) => {
         throw AppError.from(reason, 'unavailable', `cannot listen on ${socketPath}`);

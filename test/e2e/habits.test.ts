@@ -1,4 +1,4 @@
-import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { exec, waitFor } from '../support/exec.js';
@@ -150,6 +150,8 @@ describe('what people do with docker', () => {
     rmSync(join(host.run, 'openebs'), { recursive: true });
     rmSync(join(host.lib, 'openebs/cache'), { recursive: true });
     await startIdle(host, 'second', 'db');
+    await waitFor('the admin socket is back', () => existsSync(join(host.run, 'openebs/admin.sock')));
+    expect((await recordsOf(host)).length).toBeGreaterThan(0);
     await host.ok('plugin', 'disable', '-f', 'openebs');
     await host.ok('plugin', 'enable', 'openebs');
     await writer.goesOn(1);

@@ -1,16 +1,18 @@
-import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { text } from 'node:stream/consumers';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createAdminServer, type AdminServer } from '../../src/admin/server.js';
+import type { AdminDeps } from '../../src/admin/router.js';
 import { AppError } from '../../src/errors.js';
 import { createLog } from '../../src/log.js';
 
 let folder: string;
 let socketPath: string;
 let server: AdminServer;
+let stopping: AbortController;
 let logged: string[];
 let prefixes: string[];
 
@@ -25,11 +27,16 @@ async function get(url: string, method = 'GET'): Promise<{ status: number | unde
   });
 }
 
-beforeEach(async () => {
-  [logged, prefixes] = [[], []];
-  folder = await mkdtemp(path.join(tmpdir(), 'admin-'));
-  socketPath = path.join(folder, 'admin.sock');
-  server = createAdminServer({
+async function answers(): Promise<void> {
+  await vi.waitFor(async () => {
+    expect((await get('/v1/health')).status).toBe(200);
+  });
+}
+
+function serve(): void {
+  stopping = new AbortController();
+  const log = createLog('error', { write: (line: string) => void logged.push(line) });
+  const deps: AdminDeps = {
     health: () => ({ ready: true, etcd: { password: 'hidden' } }),
     volumes: () => [{ name: 'db', mountpoint: '', createdAt: '2026-01-02T03:04:05Z', status: {} }],
     records(prefix) {
@@ -38,19 +45,54 @@ beforeEach(async () => {
       const value = JSON.stringify({ volume: 'db', chapSecret: 'hidden' });
       return Promise.resolve([{ key: '/openebs/attachments/a', value, modRevision: 7 }]);
     },
-    log: createLog('error', { write: (line: string) => void logged.push(line) }),
-  });
-  await server.listen(socketPath);
+    log,
+  };
+  server = createAdminServer(deps, 20);
+  server.serve({ log, signal: stopping.signal, requestId: 'test' }, socketPath);
+}
+
+async function close(): Promise<void> {
+  stopping.abort();
+  await server.close();
+}
+
+beforeEach(async () => {
+  [logged, prefixes] = [[], []];
+  folder = await mkdtemp(path.join(tmpdir(), 'admin-'));
+  socketPath = path.join(folder, 'run/admin.sock');
+  serve();
+  await answers();
 });
 
 afterEach(async () => {
-  await server.close();
+  await close();
   await rm(folder, { recursive: true, force: true });
 });
 
 describe('the admin API', () => {
   it('listens for root alone', async () => {
     expect((await stat(socketPath)).mode & 0o777).toBe(0o600);
+  });
+
+  it('is served again when its directory was deleted', async () => {
+    await rm(path.dirname(socketPath), { recursive: true });
+    await answers();
+    expect((await stat(path.dirname(socketPath))).mode & 0o777).toBe(0o700);
+    expect((await stat(socketPath)).mode & 0o777).toBe(0o600);
+    expect(logged).toEqual([]);
+  });
+
+  it('is served once what was in its way is gone, and says once what that is', async () => {
+    await close();
+    await writeFile(socketPath, '');
+    serve();
+    await vi.waitFor(() => {
+      expect(logged.join()).toContain('it exists and is no socket; remove it');
+    });
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(logged).toHaveLength(1);
+    await rm(socketPath);
+    await answers();
   });
 
   it('tells health and volumes, without secrets', async () => {
