@@ -75,7 +75,8 @@ class StateClaimKeeper implements ClaimKeeper {
   readonly #options: ClaimKeeperOptions;
   readonly #view: RegistryView;
   readonly #leases: OwnerLeases;
-  readonly #wanted = new Map<string, Wanted>();
+  /** A null is a wish too, until all is known: it tells a key that is not wanted from one that nobody spoke of yet. */
+  readonly #wanted = new Map<string, Wanted | null>();
   readonly #dirty = new Set<string>();
   readonly #working = new Set<string>();
   /** What has been asked of etcd, and is not known yet. */
@@ -114,13 +115,14 @@ class StateClaimKeeper implements ClaimKeeper {
 
   want(key: string, wanted: Wanted | null): void {
     if (this.#closing) return;
-    if (wanted) this.#wanted.set(key, wanted);
+    if (wanted || !this.#complete) this.#wanted.set(key, wanted);
     else this.#wanted.delete(key);
     this.#look([key]);
   }
 
   complete(): void {
     this.#complete = true;
+    for (const [key, wanted] of this.#wanted) if (!wanted) this.#wanted.delete(key);
     this.#look(this.#view.claimedBy(this.#options.owner));
   }
 
