@@ -45,6 +45,8 @@ interface Loaded {
   readonly context: QuickJSContext;
   readonly module: QuickJSHandle;
   readonly call: QuickJSHandle;
+  /** All that has to be given back. */
+  readonly handles: readonly QuickJSHandle[];
 }
 
 const MEMORY_BYTES = 16 * 1024 * 1024;
@@ -95,6 +97,8 @@ async function answer(request: SandboxRequest): Promise<SandboxAnswer> {
     unload(request.unload);
     return { ok: 'null' };
   } catch (reason) {
+    // Not the policy failed but the engine below it: who asks gets another thread.
+    setImmediate(() => process.exit(1));
     return { error: reason instanceof Error ? reason.message : String(reason) };
   }
 }
@@ -113,17 +117,29 @@ function load(quickJs: QuickJSWASMModule, { load: name, source, limitMs }: LoadR
   runtime.setModuleLoader((imported) => ({ error: new Error(`a policy is one file: no ${imported} in it`) }));
   const context = runtime.newContext();
   limit(runtime, limitMs);
-  const call = valueOf(context, context.evalCode(PRELUDE, 'prelude.js'));
-  const module = valueOf(context, context.evalCode(source, name, { type: 'module' }));
-  const describe = valueOf(context, context.evalCode(DESCRIBE, 'describe.js'));
-  // What of it failed stays as it is, for the rest of the thread: there are few, and what has open ends cannot be closed.
-  if ('error' in module) return explained(module.error, limitMs);
-  if ('error' in call || 'error' in describe) return { error: 'the sandbox itself is broken' };
-  const described = valueOf(context, context.callFunction(describe.value, context.undefined, module.value));
-  if ('error' in described) return explained(described.error, limitMs);
-  loaded.set(name, { runtime, context, module: module.value, call: call.value });
-  return { ok: context.getString(described.value) };
+  const handles: QuickJSHandle[] = [];
+  const kept = (outcome: Outcome): QuickJSHandle => {
+    const result = valueOf(context, outcome);
+    if ('error' in result) throw new PolicyError(result.error);
+    handles.push(result.value);
+    return result.value;
+  };
+  try {
+    const call = kept(context.evalCode(PRELUDE, 'prelude.js'));
+    const module = kept(context.evalCode(source, name, { type: 'module' }));
+    const describe = kept(context.evalCode(DESCRIBE, 'describe.js'));
+    const described = context.getString(kept(context.callFunction(describe, context.undefined, module)));
+    loaded.set(name, { runtime, context, module, call, handles });
+    return { ok: described };
+  } catch (reason) {
+    if (!(reason instanceof PolicyError)) throw reason;
+    dispose({ runtime, context, handles });
+    return explained(reason.message, limitMs);
+  }
 }
+
+/** What is wrong with the policy, not with what runs it. */
+class PolicyError extends Error {}
 
 function run({ run: name, kind, input, limitMs }: RunRequest): SandboxAnswer {
   const policy = loaded.get(name);
@@ -146,10 +162,13 @@ function unload(name: string): void {
   const policy = loaded.get(name);
   if (!policy) return;
   loaded.delete(name);
-  policy.module.dispose();
-  policy.call.dispose();
-  policy.context.dispose();
-  policy.runtime.dispose();
+  dispose(policy);
+}
+
+function dispose({ runtime, context, handles }: Pick<Loaded, 'runtime' | 'context' | 'handles'>): void {
+  for (const handle of handles) handle.dispose();
+  context.dispose();
+  runtime.dispose();
 }
 
 function limit(runtime: QuickJSRuntime, limitMs: number): void {

