@@ -66,6 +66,16 @@ test('a state directory whose disk is not mounted yet at boot is waited for, and
   await host.shellOk('cmp /var/lib/node.json /var/lib/openebs/node.json');
 });
 
+test('a state directory that was replaced by a link is refused by its name, and works again as a directory', async () => {
+  await host.ok('plugin', 'disable', '-f', 'openebs');
+  await host.shellOk('mv /var/lib/openebs /var/lib/big; ln -s /var/lib/big /var/lib/openebs');
+  await host.ok('plugin', 'enable', 'openebs');
+  const refused = await host.docker('volume', 'create', '-d', 'openebs', 'more');
+  expect(refused.stderr).toContain('/var/lib/openebs is a symbolic link');
+  await host.shellOk('rm /var/lib/openebs; mv /var/lib/big /var/lib/openebs');
+  expect(await runOn(host, 'db', 'cat /data/note')).toBe('kept');
+});
+
 test('another ETCD_PORT reaches the etcd that is there, with all its records, and the former port is free', async () => {
   const ports = async () =>
     (await host.shellOk('ss -Hltn | grep -oE "127.0.0.1:2[0-9]+" | sort')).split('\n');
