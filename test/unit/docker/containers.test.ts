@@ -86,7 +86,10 @@ it('containers that were never started are removed by id and without force, if t
   }));
   const docker = {
     listContainers: (options: unknown) => {
-      expect(options).toMatchObject({ all: true, filters: { label: ['role'], status: ['created', 'exited', 'dead'] } });
+      expect(options).toMatchObject({
+        all: true,
+        filters: { label: ['role'], status: ['created', 'exited', 'dead'] },
+      });
       return Promise.resolve(listed);
     },
     getContainer: (id: string) => ({
