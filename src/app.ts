@@ -7,7 +7,7 @@
  * 3. Everything that needs Docker or etcd, in the background, tried for ever: the image, the etcd of our own, the
  *    watch of the records, the records of this node, the journal of events, the timer.
  */
-import { chmod, mkdir, readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createAdminServer, type AdminServer } from './admin/server.js';
 import { startBackground, type Background } from './background.js';
@@ -15,6 +15,7 @@ import { refuseBlankState } from './blank-state.js';
 import type { Config } from './config.js';
 import type { Ctx } from './context.js';
 import { loadDataPlaneImage, withImage, type DataPlaneImage } from './dataplane/data-plane-image.js';
+import { makeDirectories } from './dataplane/directories.js';
 import { createFileSystems } from './dataplane/file-system.js';
 import { createHostPaths, type HostPaths } from './dataplane/host-paths.js';
 import { createUserspaceInitiator } from './dataplane/initiator.js';
@@ -25,13 +26,14 @@ import { createTargets } from './dataplane/target.js';
 import { withVersionCheck } from './docker/engine-version.js';
 import { createEngine, type Engine } from './docker/engine.js';
 import { AppError } from './errors.js';
-import { removeUnfinished } from './lib/atomic-file.js';
 import type { Log } from './log.js';
 import { loadNodeIdentity, type LoadedIdentity } from './node-identity.js';
 import { idleBackground, settleRename } from './renamed-node.js';
 import { connectState, type SharedState } from './shared-state.js';
 import { keys } from './state/keys.js';
-import { openReplica } from './state/replica.js';
+import { openReplica, type Replica } from './state/replica.js';
+import { sameCluster } from './state/same-cluster.js';
+import type { State } from './state/state.js';
 import { untilDone } from './lib/until-done.js';
 import { Converger } from './volumes/converge.js';
 import { Liveness } from './volumes/liveness.js';
@@ -80,7 +82,10 @@ export function startApp(config: Config, service: StartingService, around: Surro
 
 async function start(ctx: Ctx, config: Config, around: Surroundings, service: StartingService) {
   const paths = createHostPaths(around.hostRoot, around.mountRoot);
-  await makeDirectories(paths);
+  await makeDirectories(ctx, paths).catch((reason: unknown) => {
+    service.waitsFor(`its directories: ${AppError.from(reason).message}`);
+    throw reason;
+  });
   const plainEngine = withVersionCheck(createEngine(paths.view(config.dockerSocket)));
   const image = await loadDataPlaneImage(plainEngine, around.appDirectory);
   const engine = withImage(plainEngine, image);
@@ -130,15 +135,11 @@ interface StartParts extends Omit<VolumeParts, 'records' | 'recordsAreCurrent' |
 }
 
 async function startVolumes(ctx: Ctx, parts: StartParts, { appDirectory, restart }: Surroundings) {
-  const { config, identity, image, paths, roles, shared, service } = parts;
-  const replica = await openReplica({
-    state: shared.state,
-    prefixes: [keys.volumes, keys.targets, keys.attachments, keys.cluster, keys.nodes],
-    file: paths.view(path.join(paths.cache, 'records.json')),
-    log: ctx.log,
-  });
-  const records = new VolumeRecords(shared.state, replica);
-  const liveness = new Liveness(shared.state);
+  const { config, identity, image, paths, roles, service } = parts;
+  const { state, replica } = await openRecords(ctx, parts);
+  const shared = { ...parts.shared, state };
+  const records = new VolumeRecords(state, replica);
+  const liveness = new Liveness(state);
   const { service: volumes, upkeep } = await buildVolumes(ctx, config, {
     ...parts,
     image: image.reference,
@@ -157,7 +158,7 @@ async function startVolumes(ctx: Ctx, parts: StartParts, { appDirectory, restart
     const idle = idleBackground(identity, refusal, async () => {
       liveness.close();
       await replica.close();
-      await shared.state.close();
+      await state.close();
     });
     return { background: idle, admin: openAdmin(ctx, { background: idle, volumes, paths, shared }) };
   }
@@ -165,6 +166,7 @@ async function startVolumes(ctx: Ctx, parts: StartParts, { appDirectory, restart
   const strays = () => findStrays({ paths, roles, known: (id) => records.speaksOf(id) });
   const background = startBackground(ctx, {
     ...parts,
+    shared,
     replica,
     liveness,
     upkeep,
@@ -174,6 +176,26 @@ async function startVolumes(ctx: Ctx, parts: StartParts, { appDirectory, restart
   });
   ctx.log.info({ node: identity.node, cluster: identity.cluster }, 'started');
   return { background, admin: openAdmin(ctx, { background, volumes, paths, shared }) };
+}
+
+/** Shared state as long as it is that of the cluster which the replica knows. */
+async function openRecords(
+  ctx: Ctx,
+  { paths, shared }: StartParts,
+): Promise<{ state: State; replica: Replica }> {
+  let opened: Replica | null = null;
+  const known = () => ({
+    record: opened?.get(keys.cluster) ?? null,
+    countVolumes: () => opened?.list(keys.volumes).length ?? 0,
+  });
+  const state = sameCluster(shared.state, { known, log: ctx.log });
+  opened = await openReplica({
+    state,
+    prefixes: [keys.volumes, keys.targets, keys.attachments, keys.cluster, keys.nodes],
+    file: paths.view(path.join(paths.cache, 'records.json')),
+    log: ctx.log,
+  });
+  return { state, replica: opened };
 }
 
 interface AdminParts {
@@ -240,20 +262,4 @@ async function buildVolumes(ctx: Ctx, config: Config, parts: VolumeParts): Promi
   const shared = { ...deps, converger: new Converger(deps) };
   const work = new VolumeWork(shared);
   return { service: new LocalVolumeService({ ...shared, work }), upkeep: new Upkeep({ ...shared, work }) };
-}
-
-async function makeDirectories(paths: HostPaths): Promise<void> {
-  for (const directory of [paths.pool('default'), paths.containers, paths.etcdData, paths.cache, paths.run]) {
-    await mkdir(paths.view(directory), { recursive: true, mode: 0o700 });
-  }
-  // Somebody may have made them before, to mount a pool's disk below.
-  for (const directory of [paths.state, paths.containers, paths.etcdData, paths.cache, paths.run]) {
-    await chmod(paths.view(directory), 0o700);
-  }
-  const written = [paths.state, paths.certificates, paths.cache, paths.run].map((directory) =>
-    paths.view(directory),
-  );
-  const roles = await readdir(paths.view(paths.containers));
-  const specs = roles.map((name) => path.join(paths.view(paths.containers), name));
-  await Promise.all([...written, ...specs].map((directory) => removeUnfinished(directory)));
 }

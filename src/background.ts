@@ -177,7 +177,7 @@ async function keepEtcd(ctx: Ctx, deps: BackgroundDeps, attempt: Attempt): Promi
   const steps: [string, (limited: Ctx) => Promise<void>][] = [
     ['image', (limited) => image.ensure(limited)],
     ['etcd', (limited) => shared.ensureEtcd(limited)],
-    ['cluster', once((limited) => recordCluster(limited, shared.state, identity))],
+    ['cluster', (limited) => recordCluster(limited, shared.state, identity)],
     ['old images', (limited) => image.removeOlder(limited)],
   ];
   let pauseMs = FIRST_PAUSE_MS;
@@ -195,15 +195,6 @@ async function keepSeen(ctx: Ctx, deps: BackgroundDeps, attempt: Attempt): Promi
     await sleep(pace.seenMs, ctx.signal);
     if (await engine.answers(ctx)) await attempt('mounts', (limited) => seenMounts.look(limited));
   }
-}
-
-/** Nothing any more once it has succeeded. */
-function once(operation: (ctx: Ctx) => Promise<void>): (ctx: Ctx) => Promise<void> {
-  let succeeded = false;
-  return async (ctx) => {
-    if (!succeeded) await operation(ctx);
-    succeeded = true;
-  };
 }
 
 async function keepVolumes(ctx: Ctx, deps: BackgroundDeps, heal: () => Promise<void>): Promise<void> {

@@ -71,16 +71,21 @@ export function startObserver(ctx: Ctx, deps: ObserverDeps): Observer {
   };
 }
 
-/** The cluster's identity is written once, by whoever comes first. @throws `conflict` for a newer version's. */
+/**
+ * The cluster's identity is written once, by whoever comes first.
+ * @throws `conflict` for a newer version's, and for shared state that is another than it was (same-cluster.ts).
+ */
 export async function recordCluster(ctx: Ctx, state: State, { cluster }: NodeIdentity): Promise<void> {
+  const [existing] = (await state.range(ctx, keys.cluster)).entries;
+  if (existing) {
+    records.cluster.decode(existing.key, existing.value);
+    return;
+  }
   const value = records.cluster.encode({ schema: 1, id: cluster, createdAt: new Date().toISOString() });
-  const { ok } = await state.transact(ctx, {
+  await state.transact(ctx, {
     if: [{ key: keys.cluster, absent: true }],
     then: [{ put: keys.cluster, value }],
   });
-  if (ok) return;
-  const existing = await state.get(ctx, keys.cluster);
-  if (existing) records.cluster.decode(existing.key, existing.value);
 }
 
 async function pluginVersion(directory: string): Promise<string> {

@@ -15,7 +15,9 @@ mmdebstrap --quiet --variant=extract --mode=root --aptopt='APT::Install-Recommen
 rm -rf "${tree:?}/dev" "${tree:?}/var" "${tree:?}/usr/share"
 
 version_of() { "$1" --version | sed -n '1s/^.* \([0-9.]*[0-9]\)\.*$/\1/p'; }
+# A release whose libraries are not below /usr brings none along.
 loader=$(cd "$tree" && ls usr/lib64/ld-*.so* usr/lib/ld-*.so* 2>/dev/null | head -n 1)
+[ -n "$loader" ] || exit 0
 oldest=$(printf '%s\n' "$(version_of "/$loader")" "$(version_of "$tree/$loader")" | sort -V | head -n 1)
 if [ "$oldest" != "$(version_of "/$loader")" ]; then
     for library in libc libm libpthread libdl librt libresolv libnss_files libnss_dns libutil libanl ld-linux-x86-64 \

@@ -56,9 +56,9 @@ sub tick {
     return if $self->{terminating};
     if (!$self->{etcd}) {
         return if now() < ($self->{retry_at} // 0);
-        if (($self->{spec}{formed} // '') eq 'yes' && !-d "$DATA_DIR/member/wal") {
-            $self->set_state('error', 'this etcd member has lost its data: member/wal is missing from its data '
-                    . 'directory. It is not started as new: restore the directory, or purge this node');
+        if (($self->{spec}{formed} // '') eq 'yes' && !has_log()) {
+            $self->set_state('error', 'this etcd member has lost its data: its data directory has no log (member/wal/'
+                    . '*.wal). It is not started as new: restore the directory, or purge this node');
             return;
         }
         $self->{serves} = $self->served;
@@ -69,6 +69,14 @@ sub tick {
     my $client = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $self->{spec}{port}, Timeout => 1);
     $self->set_state('ready') if $client;
     return;
+}
+
+# etcd itself takes a directory without such a file for a new member's, whatever else is there.
+sub has_log {
+    opendir my $directory, "$DATA_DIR/member/wal" or return 0;
+    my @files = grep { /[.]wal\z/ && -s "$DATA_DIR/member/wal/$_" } readdir $directory;
+    closedir $directory;
+    return @files > 0;
 }
 
 sub status { return () }

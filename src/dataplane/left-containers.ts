@@ -1,6 +1,7 @@
 /**
- * Containers that the engine finished making after the plugin that had asked for them was killed, and their volume
- * removed: they were never started, and what they would read is gone.
+ * Containers whose volume's directory is gone, which is what they would read: those that the engine finished making after
+ * the plugin that had asked for them was killed, and their volume removed; and those of volumes that a restored state
+ * directory does not know, which the engine would try in vain at each of its starts.
  */
 import { stat } from 'node:fs/promises';
 import type { Ctx } from '../context.js';
@@ -13,11 +14,11 @@ const OF_VOLUME = /^openebs-(?:target|initiator)-/;
 /** A container's directory is there before the container is asked for, and until it is removed. */
 export async function removeLeftContainers(
   ctx: Ctx,
-  engine: Pick<Engine, 'answers' | 'removeUnstarted'>,
+  engine: Pick<Engine, 'answers' | 'removeEnded'>,
   paths: Pick<HostPaths, 'view' | 'container'>,
 ): Promise<void> {
   if (!(await engine.answers(ctx))) return;
-  const removed = await engine.removeUnstarted(
+  const removed = await engine.removeEnded(
     ctx,
     'openebs.role',
     async (name) => OF_VOLUME.test(name) && (await isMissing(paths.view(paths.container(name)))),

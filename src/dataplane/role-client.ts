@@ -1,4 +1,5 @@
 import net from 'node:net';
+import path from 'node:path';
 import { z } from 'zod';
 import type { Ctx } from '../context.js';
 import { AppError } from '../errors.js';
@@ -19,6 +20,8 @@ const roleStatus = z.looseObject({
 });
 export type RoleStatus = z.infer<typeof roleStatus>;
 
+export const NO_ANSWER =
+  'is not ready: its container does not answer (unless it is paused, docker restart it)';
 const TIMEOUT_MS = 5000;
 const MAX_ANSWER_BYTES = 65_536;
 
@@ -40,9 +43,7 @@ export async function askRole(
   ctx.signal.addEventListener('abort', abort, { once: true });
   socket.setEncoding('utf8');
   socket.setTimeout(TIMEOUT_MS, () => {
-    reject(
-      new AppError('deadline_exceeded', `no answer at ${socketPath} within ${String(TIMEOUT_MS / 1000)} s`),
-    );
+    reject(new AppError('unavailable', `${path.basename(path.dirname(socketPath))} ${NO_ANSWER}`));
   });
   socket.on('connect', () => socket.write(`${command}\n`));
   socket.on('data', (chunk: string) => {

@@ -18,7 +18,7 @@ import { AppError } from '../errors.js';
 import { failPoint } from '../lib/fail-points.js';
 import { sleep } from '../lib/sleep.js';
 import type { HostPaths } from './host-paths.js';
-import { askRole, type RoleStatus } from './role-client.js';
+import { askRole, NO_ANSWER, type RoleStatus } from './role-client.js';
 import { generationOf, readSpec, type RoleSpec, writeSpec } from './role-spec.js';
 
 export interface RoleContainer {
@@ -222,8 +222,7 @@ function isReadyAt(status: RoleStatus, generation: string): boolean {
 }
 
 function whyNotReady(last: RoleStatus | null): string {
-  if (last === null)
-    return 'is not ready: its container does not answer (unless it is paused, docker restart it)';
+  if (last === null) return NO_ANSWER;
   return `is not ready: ${last.error || `it is ${last.state}`}`;
 }
 

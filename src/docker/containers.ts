@@ -23,12 +23,12 @@ export async function containersWith(
 }
 
 /** By id and without force: the engine keeps what runs by then, and what has been made anew under the name. */
-export async function removeUnstarted(
+export async function removeEnded(
   docker: Docker,
   { label, isLeft }: { label: string; isLeft: (name: string) => Promise<boolean> },
   abortSignal: AbortSignal,
 ): Promise<string[]> {
-  const filters = { label: [label], status: ['created'] };
+  const filters = { label: [label], status: ['created', 'exited', 'dead'] };
   const removed: string[] = [];
   for (const listed of await docker.listContainers({ all: true, filters, abortSignal })) {
     if (!(await isLeft(nameOf(listed)))) continue;

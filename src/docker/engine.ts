@@ -8,7 +8,7 @@ import { call, CALL_TIMEOUT_MS, orAbsent, statusOf } from './engine-call.js';
 import { Creations, type CreateOptions } from './creations.js';
 import { findsDirectory } from './finds-directory.js';
 import { removeFully } from './removal.js';
-import { containersWith, removeUnstarted, type Started, startUnmounted, volumeUsers } from './containers.js';
+import { containersWith, removeEnded, type Started, startUnmounted, volumeUsers } from './containers.js';
 
 /** What the product needs of the Docker engine; the only importer of dockerode. */
 export interface Engine {
@@ -39,10 +39,10 @@ export interface Engine {
   /** Names of the containers with this label, running or not. */
   withLabel(ctx: Ctx, label: string): Promise<string[]>;
   /**
-   * Removes the containers with this label that were never started and of whose name `isLeft` says so; answers their
-   * names. One that was started meanwhile stays.
+   * Removes the containers with this label that do not run and of whose name `isLeft` says so; answers their names. One
+   * that was started meanwhile stays.
    */
-  removeUnstarted(ctx: Ctx, label: string, isLeft: (name: string) => Promise<boolean>): Promise<string[]>;
+  removeEnded(ctx: Ctx, label: string, isLeft: (name: string) => Promise<boolean>): Promise<string[]>;
   /** Whether the engine finds this directory in its own tree of mounts; changes nothing. */
   findsDirectory(ctx: Ctx, directory: string): Promise<boolean>;
 }
@@ -128,8 +128,8 @@ export function createEngine(socketPath: string): Engine {
       ),
     withLabel: (ctx, label) =>
       call(ctx, `list containers with label ${label}`, (signal) => containersWith(docker, label, signal)),
-    removeUnstarted: (ctx, label, isLeft) =>
-      call(ctx, `remove left ${label}`, (signal) => removeUnstarted(docker, { label, isLeft }, signal)),
+    removeEnded: (ctx, label, isLeft) =>
+      call(ctx, `remove left ${label}`, (signal) => removeEnded(docker, { label, isLeft }, signal)),
     findsDirectory: (ctx, dir) =>
       call(ctx, `look for ${dir}`, (signal) => findsDirectory(docker, dir, signal)),
   };
@@ -196,7 +196,7 @@ async function ensureContainer(
   const made = await creations.create(options, abortSignal);
   if (!made) {
     const now = await container.inspect({ abortSignal });
-    if (now.State.Running && !now.State.Restarting) return 'running';
+    if (now.State.Running && !now.State.Restarting && (await lives(container, abortSignal))) return 'running';
     // Not running: its configuration may be of an older plugin, so it is made anew.
     await removeFully(container, abortSignal);
     await creations.create(options, abortSignal);
@@ -204,6 +204,19 @@ async function ensureContainer(
   await failPoint('after container create');
   await container.start({ abortSignal });
   return made ? 'created' : 'replaced';
+}
+
+/**
+ * Whether it has processes. An engine whose containerd died together with a container has missed the end, and shows it
+ * as running for ever; asked for its processes it knows better.
+ */
+async function lives(container: Docker.Container, abortSignal: AbortSignal): Promise<boolean> {
+  try {
+    await container.top({ abortSignal });
+    return true;
+  } catch (reason) {
+    return !/is not running|no such process|not found/i.test(String(reason));
+  }
 }
 
 function containerOptions(spec: ContainerSpec): CreateOptions {

@@ -27,6 +27,8 @@ import { isEmptyBody, type Answer } from './messages.js';
 export interface RouterDeps {
   readonly service: VolumeService;
   readonly log: Log;
+  /** What the service waits for before it can do anything; null when it is there. */
+  readonly waitsFor?: () => string | null;
   /** Instead of the endpoints' own limits. */
   readonly requestTimeoutMs?: number;
 }
@@ -78,6 +80,16 @@ function createGetGuard() {
 }
 type GetGuard = ReturnType<typeof createGetGuard>;
 
+/** A call without its body can only be answered with why its first one was not. */
+function refuseRepeat(deps: RouterDeps, guard: GetGuard, path: string, body: Buffer | undefined): void {
+  if (path === getPath && guard.isRetry(body)) {
+    throw new AppError('unavailable', 'a repeated Get came without its body');
+  }
+  const waitsFor = deps.waitsFor?.() ?? null;
+  if (!actions.has(path) || !isEmptyBody(body) || waitsFor === null) return;
+  throw new AppError('unavailable', `the driver is still starting: it waits for ${waitsFor}`);
+}
+
 function logFailure(log: Log, path: string, error: AppError, startMs: number): void {
   const fields = { err: error, call: path.slice(1), durationMs: Math.round(performance.now() - startMs) };
   // Docker asks Get for every name it is about to create: absence is an answer, not a failure.
@@ -114,9 +126,7 @@ function createHandler(deps: RouterDeps, guard: GetGuard, path: string, endpoint
     try {
       if (ctx.signal.aborted) throw AppError.from(ctx.signal.reason, 'canceled');
       const body = bodyOf(request);
-      if (path === getPath && guard.isRetry(body)) {
-        throw new AppError('unavailable', 'a repeated Get came without its body');
-      }
+      refuseRepeat(deps, guard, path, body);
       const answer = await within(ctx.signal, endpoint.answer(ctx, body));
       if (actions.has(path)) await failPoint('before answer');
       send(response, 200, answer);

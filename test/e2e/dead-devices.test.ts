@@ -158,7 +158,7 @@ test.each(ends)(
     const { id } = await statusOf(host, 'cut');
     const where = ['--network', 'none', '-v', 'cut:/data'];
     const load = `dd if=/dev/urandom of=/data/kept bs=1M count=20 conv=fsync 2>/dev/null
-    sha256sum /data/kept > /data/sums; sync; echo ready
+    sha256sum /data/kept > /data/sums; sync /data/sums; echo ready
     while dd if=/dev/urandom of=/data/load bs=64k count=300 conv=fsync; do :; done; sleep 1000`;
     await host.ok('run', '-d', '--name', 'user', ...where, 'lab', 'sh', '-c', load);
     await waitFor('it writes', async () => (await host.ok('logs', 'user')).includes('ready'));
@@ -196,7 +196,7 @@ test('a loop device that is detached by hand keeps its users, and the next mount
   await startIdle(host, 'user', 'loop');
   const device = await inside(host, 'user', 'grep " /data " /proc/mounts | cut -d" " -f1');
   await host.shellOk(`losetup -d ${device}`);
-  await inside(host, 'user', 'echo kept > /data/kept; sync');
+  await inside(host, 'user', 'echo kept > /data/kept; sync /data/kept');
   await startIdle(host, 'second', 'loop');
   expect(await inside(host, 'second', 'cat /data/kept')).toBe('kept');
   await host.ok('rm', '-f', 'user', 'second');

@@ -88,12 +88,12 @@ describe('a pool that is full', () => {
         host,
         'writer',
         `for i in 1 2 3; do dd if=/dev/urandom of=/data/kept$i bs=1M count=20 conv=fsync 2>/dev/null; done
-         sha256sum /data/kept? > /data/sums; : > /data/again; sync`,
+         sha256sum /data/kept? > /data/sums; : > /data/again; sync /data/sums /data/again`,
       );
       const filled = await host.docker('exec', 'writer', 'sh', '-c', fill);
       expect(filled.stderr).toMatch(/No space left on device/);
       // Its own blocks are there: the volume is no read-only one.
-      await inside(host, 'writer', 'echo small > /data/small; sync; grep -c . /data/small');
+      await inside(host, 'writer', 'echo small > /data/small; sync /data/small; grep -c . /data/small');
       // btrfs gives back what a refused write had begun to use: whatever the pool has now, it stays short of space.
       await host.shellOk(
         `cd ${hostPool}; free=$(df -k --output=avail . | tail -1); [ $free -lt 32768 ] || fallocate -l $((free - 32768))K filler`,
@@ -136,7 +136,7 @@ describe('a pool that is full', () => {
     await inside(
       host,
       'writer',
-      'dd if=/dev/urandom of=/data/kept bs=1M count=20 conv=fsync 2>/dev/null; sha256sum /data/kept > /data/sums; sync',
+      'dd if=/dev/urandom of=/data/kept bs=1M count=20 conv=fsync 2>/dev/null; sha256sum /data/kept > /data/sums; sync /data/sums',
     );
     await host.shell('dd if=/dev/zero of=/var/lib/openebs/pools/default/filler bs=1M count=500 2>/dev/null');
     const filled = await host.docker(
@@ -237,7 +237,7 @@ describe('what is missing or damaged is told, and never made anew', () => {
   async function twoVolumes(): Promise<string> {
     for (const name of ['hurt', 'well']) {
       await createVolume(host, name, { size: '100M' });
-      await runOn(host, name, 'echo kept > /data/kept; sync');
+      await runOn(host, name, 'echo kept > /data/kept; sync /data/kept');
     }
     await whenDetached('hurt');
     return poolFile(host, await statusOf(host, 'hurt'));
@@ -314,7 +314,7 @@ describe('what is missing or damaged is told, and never made anew', () => {
       const created = await host.docker('volume', 'create', '-d', 'openebs', '-o', 'size=100M', 'late');
       expect(created.stderr).toMatch(/pool default is empty/);
       // Who had it open goes on.
-      await inside(host, 'user', 'echo more > /data/more; sync');
+      await inside(host, 'user', 'echo more > /data/more; sync /data/more');
     } finally {
       rmSync(place, { recursive: true, force: true });
       renameSync(join(host.lib, 'away'), place);
@@ -433,7 +433,7 @@ describe('what is missing or damaged is told, and never made anew', () => {
       writeFileSync(file, '{"no');
       await restartPlugin();
       await waitFor('it is named', () => reason.test(host.log()), { timeoutMs: 60_000 });
-      await inside(host, 'user', 'echo x > /data/x; sync');
+      await inside(host, 'user', 'echo x > /data/x; sync /data/x');
       renameSync(`${file}.good`, file);
       await works('hurt');
     };
@@ -476,7 +476,7 @@ test('a root disk that is full loses nothing that was acknowledged, and recovers
     await host.shellOk('mount -t tmpfs -o size=700M root /var/lib/openebs');
     await installPlugin(host);
     await createVolume(host, 'early', { size: '100M' });
-    await runOn(host, 'early', 'echo kept > /data/kept; sync');
+    await runOn(host, 'early', 'echo kept > /data/kept; sync /data/kept');
     await host.shell('dd if=/dev/zero of=/var/lib/openebs/filler bs=64k 2>/dev/null');
     const acknowledged = ['early'];
     for (const name of ['one', 'two', 'three']) {

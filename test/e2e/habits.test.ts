@@ -37,7 +37,7 @@ function works(volume: string): Promise<true> {
 
 async function volumeWithData(name: string): Promise<string> {
   await createVolume(host, name, { size: '100M' });
-  await runOn(host, name, 'echo kept > /data/kept; sync');
+  await runOn(host, name, 'echo kept > /data/kept; sync /data/kept');
   return (await statusOf(host, name)).id;
 }
 
@@ -123,10 +123,10 @@ describe('what people do with docker', () => {
       const id = await volumeWithData('db');
       await startIdle(host, 'user', 'db');
       for (const name of ['openebs-etcd', `openebs-target-${id}`]) await host.ok(...command, name);
-      await inside(host, 'user', 'echo more > /data/more; sync');
+      await inside(host, 'user', 'echo more > /data/more; sync /data/more');
       // Without its initiator the user has a dead device: it is told, and cured by a new start.
       await host.ok(...command, `openebs-initiator-${id}`);
-      await host.docker('exec', 'user', 'sh', '-c', 'echo lost > /data/lost; sync');
+      await host.docker('exec', 'user', 'sh', '-c', 'echo lost > /data/lost; sync /data/lost');
       await host.ok('rm', '-f', 'user');
       await works('db');
       expect(await runOn(host, 'db', 'cat /data/more')).toBe('more');

@@ -1,3 +1,5 @@
+import { rename } from 'node:fs/promises';
+import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { waitFor } from '../support/exec.js';
 import type { LabHost } from '../support/lab.js';
@@ -53,17 +55,25 @@ test('an emptied NODE_ID, and an engine with another ID, keep the name that the 
 });
 
 test('a state directory whose disk is not mounted yet at boot is waited for, and no second cluster is begun', async () => {
-  await host.shellOk('cp -a /var/lib/openebs/node.json /run/node.json');
-  await host.stopEngine();
-  await host.shellOk('mv /var/lib/openebs /var/lib/away');
-  await host.startEngine();
+  await host.shellOk('cp -a /var/lib/openebs/node.json /var/lib/node.json');
+  await host.reboot(() => rename(join(host.lib, 'openebs'), join(host.lib, 'away')));
   await waitFor('the plugin tells that its state is not there', () =>
     host.log().includes('/var/lib/openebs is empty, but this host has containers of the plugin'),
   );
   expect(await host.shellOk('cd /var/lib/openebs; find . -type f')).toBe('');
   await host.shellOk('rm -rf /var/lib/openebs; mv /var/lib/away /var/lib/openebs');
   expect(await runOn(host, 'db', 'cat /data/note')).toBe('kept');
-  await host.shellOk('cmp /run/node.json /var/lib/openebs/node.json');
+  await host.shellOk('cmp /var/lib/node.json /var/lib/openebs/node.json');
+});
+
+test('a state directory that was replaced by a link is refused by its name, and works again as a directory', async () => {
+  await host.ok('plugin', 'disable', '-f', 'openebs');
+  await host.shellOk('mv /var/lib/openebs /var/lib/big; ln -s /var/lib/big /var/lib/openebs');
+  await host.ok('plugin', 'enable', 'openebs');
+  const refused = await host.docker('volume', 'create', '-d', 'openebs', 'more');
+  expect(refused.stderr).toContain('/var/lib/openebs is a symbolic link');
+  await host.shellOk('rm /var/lib/openebs; mv /var/lib/big /var/lib/openebs');
+  expect(await runOn(host, 'db', 'cat /data/note')).toBe('kept');
 });
 
 test('another ETCD_PORT reaches the etcd that is there, with all its records, and the former port is free', async () => {

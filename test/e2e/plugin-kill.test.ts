@@ -71,7 +71,7 @@ test('a kill in the middle of a create, mount, unmount or remove leaves nothing 
     await work;
     // Whatever of it failed: the same again works, once the plugin is up.
     await createVolume(host, name, { size: '200M' });
-    await runOn(host, name, 'echo y > /data/y && sync');
+    await runOn(host, name, 'echo y > /data/y && sync /data/y');
     await host.ok('volume', 'rm', name);
   }
   await expectTraces(host, before);

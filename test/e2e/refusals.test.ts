@@ -41,7 +41,7 @@ test('removing a volume in use is refused, with -f too, and the volume still wor
   // The engine may have forgotten who uses it; the driver has not.
   const answer = await driverCall(host, 'Remove', { Name: 'busy' });
   expect(answer['Err']).toMatch(/busy.*(in use|mounted|attached)/);
-  await inside(host, 'user', 'echo still > /data/works && sync');
+  await inside(host, 'user', 'echo still > /data/works && sync /data/works');
   expect(await inside(host, 'user', 'cat /data/works')).toBe('still');
   await host.ok('rm', '-f', 'user');
   await host.ok('volume', 'rm', 'busy');

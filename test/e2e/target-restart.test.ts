@@ -56,6 +56,19 @@ test('a target that is killed, or removed, by hand is brought back', async () =>
   await writer.goesOn();
 });
 
+test('a target that dies together with containerd, which the engine may show as running for ever, is brought back', async () => {
+  const startedAt = () => host.docker('inspect', '--format', '{{.State.StartedAt}}', target);
+  const id = await host.ok('inspect', '--format', '{{.Id}}', target);
+  const before = (await startedAt()).stdout;
+  await host.shellOk(`kill -KILL $(pgrep -x containerd) $(pgrep -f 'containerd-shi[m].* -id ${id}')`);
+  const isAnother = async () => {
+    const { code, stdout } = await startedAt();
+    return code === 0 && stdout !== before;
+  };
+  await waitFor('it was started anew', isAnother, { timeoutMs: 90_000 });
+  await writer.goesOn();
+});
+
 test('after all that the data is right', async () => {
   await writer.finish();
   await host.ok('rm', 'writer');

@@ -62,7 +62,7 @@ function start(): Background {
     engine: {
       info: refuse,
       answers: () => Promise.resolve(true),
-      removeUnstarted: () => done('leftovers').then(() => []),
+      removeEnded: () => done('leftovers').then(() => []),
     } as unknown as Engine,
     image: { reference: 'image', ensure: () => done('image'), removeOlder: () => done('old images') },
     identity: { node: 'node-a', cluster: 'cluster-a' },

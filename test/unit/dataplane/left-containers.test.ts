@@ -28,7 +28,7 @@ const sweep = () =>
     ctx,
     {
       answers: () => Promise.resolve(answers),
-      async removeUnstarted(_ctx, label, isLeft) {
+      async removeEnded(_ctx, label, isLeft) {
         expect(label).toBe('openebs.role');
         for (const name of created) if (await isLeft(name)) removed.push(name);
         return removed;

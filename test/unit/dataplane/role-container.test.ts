@@ -90,7 +90,7 @@ function fakeEngine(given: Partial<Engine>): Engine {
     importImage: refuse('importImage'),
     findsDirectory: refuse('findsDirectory'),
     withLabel: refuse('withLabel'),
-    removeUnstarted: refuse('removeUnstarted'),
+    removeEnded: refuse('removeEnded'),
     removeOldTags: refuse('removeOldTags'),
     ensureContainer: refuse('ensureContainer'),
     removeContainer: refuse('removeContainer'),

@@ -1,6 +1,6 @@
 import type Docker from 'dockerode';
 import { expect, it } from 'vitest';
-import { removeUnstarted, startUnmounted } from '../../../src/docker/containers.js';
+import { removeEnded, startUnmounted } from '../../../src/docker/containers.js';
 
 interface Exited {
   readonly error: string;
@@ -86,7 +86,10 @@ it('containers that were never started are removed by id and without force, if t
   }));
   const docker = {
     listContainers: (options: unknown) => {
-      expect(options).toMatchObject({ all: true, filters: { label: ['role'], status: ['created'] } });
+      expect(options).toMatchObject({
+        all: true,
+        filters: { label: ['role'], status: ['created', 'exited', 'dead'] },
+      });
       return Promise.resolve(listed);
     },
     getContainer: (id: string) => ({
@@ -102,6 +105,6 @@ it('containers that were never started are removed by id and without force, if t
   const { signal } = new AbortController();
   const options = { label: 'role', isLeft };
   // Two calls of that class, as above.
-  expect(await removeUnstarted(docker as unknown as Docker, options, signal)).toEqual(['left']);
+  expect(await removeEnded(docker as unknown as Docker, options, signal)).toEqual(['left']);
   expect(removed).toEqual([['left-id', undefined]]);
 });

@@ -57,6 +57,9 @@ beforeEach(async () => {
     did.push('started');
     response.writeHead(204).end();
   });
+  fake.handle('GET', '/containers/role/top', (_request, response) => {
+    answer(response, 200, { Titles: ['PID'], Processes: [['1']] });
+  });
   fake.handle('DELETE', '/containers/role', (_request, response) => {
     did.push(exists ? 'removed' : 'nothing to remove');
     answer(response, exists ? 204 : 404, {});

@@ -43,7 +43,7 @@ describe('an engine', () => {
       importImage: refuse,
       findsDirectory: refuse,
       withLabel: refuse,
-      removeUnstarted: refuse,
+      removeEnded: refuse,
       removeOldTags: refuse,
       ensureContainer: (_ctx, { name }) => {
         started.push(name);
