@@ -27,5 +27,8 @@ export const keys = {
   sharedKey: (key: string) => `${root}/registry/shared/${encodeURIComponent(key)}`,
   sharedKeys: `${root}/registry/shared/`,
   registry: `${root}/registry/`,
+  /** What policies may write below our root: the inventory, and services. */
+  objects: `${root}/objects/`,
+  services: `${root}/services/`,
   eventsOf: (node: string) => `${root}/events/${node}/`,
 } as const;
