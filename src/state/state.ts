@@ -51,7 +51,8 @@ export interface Snapshot {
 export type Comparison =
   | { readonly key: string; readonly absent: true }
   | { readonly key: string; readonly createRevision: number }
-  | { readonly key: string; readonly modRevision: number };
+  | { readonly key: string; readonly modRevision: number }
+  | { readonly key: string; readonly value: string };
 
 export type Operation =
   { readonly put: string; readonly value: string; readonly lease?: Lease } | { readonly delete: string };

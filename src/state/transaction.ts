@@ -11,6 +11,7 @@ export function keyOf(operation: Operation): string {
 /** Does the comparison hold for what is stored under its key now? */
 export function holds(comparison: Comparison, stored: Entry | undefined): boolean {
   if ('absent' in comparison) return stored === undefined;
+  if ('value' in comparison) return stored?.value === comparison.value;
   if ('createRevision' in comparison) return (stored?.createRevision ?? 0) === comparison.createRevision;
   return (stored?.modRevision ?? 0) === comparison.modRevision;
 }
@@ -26,6 +27,8 @@ export function mayBeSentTwice({ if: comparisons, then: operations }: Transactio
     const deleted = changed.get(comparison.key);
     if (deleted === undefined) return false;
     if ('absent' in comparison) return !deleted;
+    // Another may have put the same value.
+    if ('value' in comparison) return false;
     if ('modRevision' in comparison) return comparison.modRevision > 0 || !deleted;
     return comparison.createRevision > 0 ? deleted : !deleted;
   });
