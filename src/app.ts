@@ -32,7 +32,7 @@ import { idleBackground, settleRename } from './renamed-node.js';
 import { connectState, type SharedState } from './shared-state.js';
 import { keys } from './state/keys.js';
 import { openReplica, type Replica } from './state/replica.js';
-import { sameCluster } from './state/same-cluster.js';
+import { type KnownCluster, sameCluster } from './state/same-cluster.js';
 import type { State } from './state/state.js';
 import { untilDone } from './lib/until-done.js';
 import { Converger } from './volumes/converge.js';
@@ -160,7 +160,7 @@ async function startVolumes(ctx: Ctx, parts: StartParts, { appDirectory, restart
       await replica.close();
       await state.close();
     });
-    return { background: idle, admin: openAdmin(ctx, { background: idle, volumes, paths, shared }) };
+    return { background: idle, admin: openAdmin(ctx, { ...parts, background: idle, volumes }) };
   }
   service.ready(volumes);
   const strays = () => findStrays({ paths, roles, known: (id) => records.speaksOf(id) });
@@ -175,7 +175,7 @@ async function startVolumes(ctx: Ctx, parts: StartParts, { appDirectory, restart
     appDirectory,
   });
   ctx.log.info({ node: identity.node, cluster: identity.cluster }, 'started');
-  return { background, admin: openAdmin(ctx, { background, volumes, paths, shared }) };
+  return { background, admin: openAdmin(ctx, { ...parts, background, volumes }) };
 }
 
 /** Shared state as long as it is that of the cluster which the replica knows. */
@@ -184,10 +184,11 @@ async function openRecords(
   { paths, shared }: StartParts,
 ): Promise<{ state: State; replica: Replica }> {
   let opened: Replica | null = null;
-  const known = () => ({
-    record: opened?.get(keys.cluster) ?? null,
-    countVolumes: () => opened?.list(keys.volumes).length ?? 0,
-  });
+  const known: KnownCluster = {
+    record: () => opened?.get(keys.cluster) ?? null,
+    volumes: () => opened?.list(keys.volumes) ?? [],
+    forget: () => opened?.forget(keys.cluster),
+  };
   const state = sameCluster(shared.state, { known, log: ctx.log });
   opened = await openReplica({
     state,
@@ -202,6 +203,7 @@ interface AdminParts {
   readonly background: Background;
   readonly volumes: LocalVolumeService;
   readonly paths: HostPaths;
+  /** As it is, believed or not: who looks here may want to see just that. */
   readonly shared: SharedState;
 }
 

@@ -33,7 +33,12 @@ const config = readConfig();
 armFailPoints(process.env['OPENEBS_FAIL_POINTS']);
 const log = createLog(config.logLevel);
 const service = new StartingService();
-const driver = createVolumeDriver({ service, log, waitsFor: () => service.waitingFor });
+const driver = createVolumeDriver({
+  service,
+  log,
+  waitsFor: () => service.waitingFor,
+  isSuccessor: true,
+});
 const socketPath = '/run/docker/plugins/openebs.sock';
 
 process.on('unhandledRejection', (err) => {

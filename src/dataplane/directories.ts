@@ -1,10 +1,11 @@
 /** The product's own directories on the host. */
-import { chmod, lstat, mkdir, readdir, realpath } from 'node:fs/promises';
+import { chmod, mkdir, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { Ctx } from '../context.js';
 import { AppError } from '../errors.js';
 import { removeUnfinished } from '../lib/atomic-file.js';
 import type { HostPaths } from './host-paths.js';
+import { linkOn } from './host-links.js';
 
 /**
  * Makes what is missing, closes what is open for others, removes what a crash left half written. A default pool that cannot
@@ -36,27 +37,6 @@ async function make(paths: HostPaths, directory: string): Promise<void> {
   );
   const link = await linkOn(paths, directory);
   if (link === null && failed === null) return;
-  const why =
-    link === null
-      ? failed?.message
-      : `${link} is a symbolic link, which leads elsewhere in the plugin than on the host: make it a directory, and mount ` +
-        'the other one there (mount --bind)';
-  throw new AppError('unavailable', `cannot use ${directory}: ${why ?? ''}`, { cause: failed });
-}
-
-/**
- * The link on the way that leads out of the host's tree: the plugin sees that below another root, so an absolute link
- * leads nowhere, or into the plugin's own files, which an upgrade removes. Links that stay within are followed.
- */
-async function linkOn(paths: HostPaths, directory: string): Promise<string | null> {
-  const root = await realpath(paths.view('/'));
-  const parts = directory.split('/').slice(1);
-  for (let count = 1; count <= parts.length; count += 1) {
-    const upTo = `/${parts.slice(0, count).join('/')}`;
-    const found = await lstat(paths.view(upTo)).catch(() => null);
-    if (!found?.isSymbolicLink()) continue;
-    const end = await realpath(paths.view(upTo)).catch(() => null);
-    if (end === null || path.relative(root, end).startsWith('..')) return upTo;
-  }
-  return null;
+  const why = link ?? failed?.message ?? '';
+  throw new AppError('unavailable', `cannot use ${directory}: ${why}`, { cause: failed });
 }

@@ -1,6 +1,7 @@
 import { readdir, statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { AppError } from '../errors.js';
+import { linkOn } from './host-links.js';
 import type { HostPaths } from './host-paths.js';
 
 /** Below this a file system could not even be made. */
@@ -44,6 +45,8 @@ export async function checkPool(paths: HostPaths, pool: string): Promise<void> {
 /** @throws `unavailable` for a pool that is missing. */
 export async function mustExist(paths: HostPaths, pool: string): Promise<PoolSpace> {
   const directory = paths.pool(pool);
+  const link = await linkOn(paths, directory);
+  if (link !== null) throw new AppError('unavailable', `pool ${pool} cannot be used: ${link}`);
   const space = await statfs(paths.view(directory)).catch((reason: unknown) => {
     if ((reason as NodeJS.ErrnoException).code === 'ENOENT') {
       // Not `not_found`, which a driver call takes for the volume that is gone.

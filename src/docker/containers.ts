@@ -30,15 +30,18 @@ export async function removeEnded(
 ): Promise<string[]> {
   const filters = { label: [label], status: ['created', 'exited', 'dead'] };
   const removed: string[] = [];
+  const failed: unknown[] = [];
   for (const listed of await docker.listContainers({ all: true, filters, abortSignal })) {
     if (!(await isLeft(nameOf(listed)))) continue;
     try {
       await docker.getContainer(listed.Id).remove({ abortSignal });
       removed.push(nameOf(listed));
     } catch (reason) {
-      if (statusOf(reason) !== 404 && statusOf(reason) !== 409) throw reason;
+      // One whose end hangs keeps none of the others.
+      if (statusOf(reason) !== 404 && statusOf(reason) !== 409) failed.push(reason);
     }
   }
+  if (failed.length > 0) throw failed[0];
   return removed;
 }
 

@@ -206,6 +206,9 @@ async function ensureContainer(
   return made ? 'created' : 'replaced';
 }
 
+/** Of the container, not of the program `ps`, with which the engine looks and which a slim host lacks. */
+const HAS_ENDED = /container (?:\S+ )?is not running|no such process|(?:task|process) \S+:? not found/i;
+
 /**
  * Whether it has processes. An engine whose containerd died together with a container has missed the end, and shows it
  * as running for ever; asked for its processes it knows better.
@@ -215,7 +218,7 @@ async function lives(container: Docker.Container, abortSignal: AbortSignal): Pro
     await container.top({ abortSignal });
     return true;
   } catch (reason) {
-    return !/is not running|no such process|not found/i.test(String(reason));
+    return !HAS_ENDED.test(String(reason));
   }
 }
 

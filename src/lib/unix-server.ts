@@ -41,13 +41,15 @@ async function removeStale(socketPath: string): Promise<void> {
 
 async function bind(server: Server, socketPath: string): Promise<void> {
   await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
+    const settle = (error?: Error) => {
+      server.off('error', settle).off('listening', settle);
+      if (error) reject(error);
+      else resolve();
+    };
+    server.once('error', settle).once('listening', settle);
     // The socket is made within this call: nobody meets it with other permissions.
     const before = process.umask(0o177);
-    server.listen(socketPath, () => {
-      server.off('error', reject);
-      resolve();
-    });
+    server.listen(socketPath);
     process.umask(before);
   });
 }

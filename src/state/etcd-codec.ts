@@ -19,6 +19,9 @@ export function toCompare(comparison: Comparison): ICompare {
   }
   const key = Buffer.from(comparison.key);
   if ('absent' in comparison) return { key, target: 'Create', result: 'Equal', create_revision: 0 };
+  if ('value' in comparison) {
+    return { key, target: 'Value', result: 'Equal', value: Buffer.from(comparison.value) };
+  }
   if ('createRevision' in comparison) {
     return { key, target: 'Create', result: 'Equal', create_revision: comparison.createRevision };
   }

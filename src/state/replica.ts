@@ -38,6 +38,8 @@ export interface Replica {
   refresh(ctx: Ctx, key: string): Promise<Entry | null>;
   /** Remembers what a transaction of ours did; resolves when it is on disk. */
   record(revision: number, changes: readonly RecordedChange[]): Promise<void>;
+  /** What is known of this key counts no more, until shared state tells of it again. */
+  forget(key: string): void;
   /** Called with the keys that changed. */
   onChange(listener: (keys: readonly string[]) => void): void;
   close(): Promise<void>;
@@ -150,6 +152,12 @@ class WatchedReplica implements Replica {
       else this.#putValue(change.put, change.value, revision);
     }
     await this.#save();
+  }
+
+  forget(key: string): void {
+    this.#entries.delete(key);
+    this.#tombstones.delete(key);
+    this.#saveSoon();
   }
 
   onChange(listener: (keys: readonly string[]) => void): void {

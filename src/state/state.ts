@@ -59,6 +59,7 @@ export type Comparison =
   | { readonly key: string; readonly absent: true }
   | { readonly key: string; readonly createRevision: number }
   | { readonly key: string; readonly modRevision: number }
+  | { readonly key: string; readonly value: string }
   | { readonly prefix: string; readonly noPutAfter: number };
 
 /** A lease, or the number alone of one that another process keeps alive. */

@@ -13,6 +13,7 @@ export function holds(comparison: Comparison, entries: ReadonlyMap<string, Entry
   if ('prefix' in comparison) return hasNoPutAfter(comparison, entries);
   const stored = entries.get(comparison.key);
   if ('absent' in comparison) return stored === undefined;
+  if ('value' in comparison) return stored?.value === comparison.value;
   if ('createRevision' in comparison) return (stored?.createRevision ?? 0) === comparison.createRevision;
   return (stored?.modRevision ?? 0) === comparison.modRevision;
 }
@@ -41,6 +42,8 @@ export function mayBeSentTwice({ if: comparisons, then: operations }: Transactio
     const deleted = changed.get(comparison.key);
     if (deleted === undefined) return false;
     if ('absent' in comparison) return !deleted;
+    // Another may have put the same value.
+    if ('value' in comparison) return false;
     if ('modRevision' in comparison) return comparison.modRevision > 0 || !deleted;
     return comparison.createRevision > 0 ? deleted : !deleted;
   });

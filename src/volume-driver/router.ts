@@ -29,6 +29,8 @@ export interface RouterDeps {
   readonly log: Log;
   /** What the service waits for before it can do anything; null when it is there. */
   readonly waitsFor?: () => string | null;
+  /** Whether the process before this one may have left a Get without an answer. */
+  readonly isSuccessor?: boolean;
   /** Instead of the endpoints' own limits. */
   readonly requestTimeoutMs?: number;
 }
@@ -68,8 +70,8 @@ async function within(signal: AbortSignal, call: Answer | Promise<Answer>): Prom
 }
 
 /** Gets that stayed without an answer: see the invariant above. */
-function createGetGuard() {
-  let lastUnansweredMs = -Infinity;
+function createGetGuard(isSuccessor: boolean) {
+  let lastUnansweredMs = isSuccessor ? performance.now() : -Infinity;
   return {
     unanswered(): void {
       lastUnansweredMs = performance.now();
@@ -155,7 +157,7 @@ function createErrorHandler(log: Log, guard: GetGuard): ErrorRequestHandler {
 }
 
 export function createRouter(deps: RouterDeps): Express {
-  const guard = createGetGuard();
+  const guard = createGetGuard(deps.isSuccessor === true);
   const app = express();
   app.disable('x-powered-by').disable('etag').enable('case sensitive routing').enable('strict routing');
   // Engines send no Content-Type, so the body is read whatever it claims to be.

@@ -147,6 +147,16 @@ export function describeState(
       expect((await state.get(ctx, key))?.value).toBe('another life');
     });
 
+    it('tells by value whether a key is what it was', async () => {
+      const key = `${freshPrefix()}key`;
+      await put(key, 'one ü');
+      const write = (value: string) => ({ if: [{ key, value }], then: [{ put: `${key}2`, value: 'x' }] });
+      expect((await state.transact(ctx, write('one ü'))).ok).toBe(true);
+      expect((await state.transact(ctx, write('one'))).ok).toBe(false);
+      const absent = { if: [{ key: `${key}3`, value: '' }], then: [{ put: `${key}3`, value: 'x' }] };
+      expect((await state.transact(ctx, absent)).ok).toBe(false);
+    });
+
     it('does all of a transaction in one revision, or nothing', async () => {
       const prefix = freshPrefix();
       await put(`${prefix}old`, 'x');

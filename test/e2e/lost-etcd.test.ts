@@ -36,8 +36,11 @@ const losses: readonly (readonly [string, RegExp, string])[] = [
 
 test.each(losses)('an etcd that has lost %s is not begun anew below volumes', async (_, reason, loss) => {
   await host.shellOk('cd /var/lib/openebs; rm -rf /var/lib/saved; cp -a . /var/lib/saved');
+  // The plugin would start etcd again before its files are gone.
+  const plugin = String(await host.pluginPid());
+  await host.shellOk(`kill -STOP ${plugin}`);
   await host.ok('kill', 'openebs-etcd');
-  await host.shellOk(`cd /var/lib/openebs; cp -a etcd/. /var/lib/saved/etcd; ${loss}`);
+  await host.shellOk(`cd /var/lib/openebs; cp -a etcd/. /var/lib/saved/etcd; ${loss}; kill -CONT ${plugin}`);
   await waitFor(
     'it is told',
     async () => Object.values((await health()).problems).some((problem) => reason.test(problem)),

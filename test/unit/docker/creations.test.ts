@@ -129,3 +129,29 @@ it('a removal whose time is over before the creation has ended says so', async (
   await expect(engine.removeContainer(hurried, 'role', 0)).rejects.toMatchObject({ code: 'canceled' });
   expect(did).toEqual([]);
 });
+
+it.each([
+  ['container 0123abc is not running', 'replaced'],
+  ['container is not running', 'replaced'],
+  ['task 0123abc not found: not found', 'replaced'],
+  ['ps: exec: "ps": executable file not found in $PATH', 'running'],
+  ["Couldn't find PID field in ps output", 'running'],
+  ['connection refused: unavailable', 'running'],
+])(
+  'one that is said to run, and of whose processes the engine says "%s", is %s',
+  async (message, expected) => {
+    exists = true;
+    fake.handle('GET', '/containers/role/top', (_request, response) => {
+      answer(response, 500, { message });
+    });
+    const made = createEngine(fake.socketPath).ensureContainer(ctx, spec);
+    await begins(1);
+    begun[0]?.();
+    if (expected === 'replaced') {
+      await begins(2);
+      begun[1]?.();
+    }
+    expect(await made).toBe(expected);
+    expect(did).toEqual(expected === 'replaced' ? ['removed', 'created', 'started'] : []);
+  },
+);
