@@ -43,7 +43,7 @@ export async function askRole(
   ctx.signal.addEventListener('abort', abort, { once: true });
   socket.setEncoding('utf8');
   socket.setTimeout(TIMEOUT_MS, () => {
-    reject(new AppError('unavailable', `${path.basename(path.dirname(socketPath))} ${NO_ANSWER}`));
+    reject(new AppError('deadline_exceeded', `${path.basename(path.dirname(socketPath))} ${NO_ANSWER}`));
   });
   socket.on('connect', () => socket.write(`${command}\n`));
   socket.on('data', (chunk: string) => {
