@@ -22,7 +22,7 @@ export function namingFullDisk(state: State, paths: HostPaths, freeBytes: FreeBy
     range: (ctx, prefix) => explained(state.range(ctx, prefix)),
     transact: (ctx, transaction) => explained(state.transact(ctx, transaction)),
     watch: (prefix, listener) => state.watch(prefix, listener),
-    lease: (ctx, ttlMs) => explained(state.lease(ctx, ttlMs)),
+    lease: (ctx, ttlMs, id) => explained(state.lease(ctx, ttlMs, id)),
     close: () => state.close(),
   };
 }

@@ -7,10 +7,16 @@ export function toEntry(kv: IKeyValue): Entry {
     value: kv.value.toString(),
     createRevision: Number(kv.create_revision),
     modRevision: Number(kv.mod_revision),
+    ...(Number(kv.lease) === 0 ? {} : { leaseId: kv.lease }),
   };
 }
 
 export function toCompare(comparison: Comparison): ICompare {
+  if ('prefix' in comparison) {
+    const { prefix, noPutAfter } = comparison;
+    const range = { key: Buffer.from(prefix), range_end: endOf(prefix) };
+    return { ...range, target: 'Mod', result: 'Less', mod_revision: noPutAfter + 1 };
+  }
   const key = Buffer.from(comparison.key);
   if ('absent' in comparison) return { key, target: 'Create', result: 'Equal', create_revision: 0 };
   if ('value' in comparison) {

@@ -10,24 +10,25 @@
  * A lease's number is chosen by us: a grant whose answer was lost is sent again with the same number, and "already
  * exists" is then the answer that was lost.
  */
-import type { IDuplexStream, ILeaseKeepAliveRequest, ILeaseKeepAliveResponse } from 'etcd3';
+import type { Etcd3, IDuplexStream, ILeaseKeepAliveRequest, ILeaseKeepAliveResponse } from 'etcd3';
 import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import type { Ctx } from '../context.js';
 import { AppError, hasCode } from '../errors.js';
 import { sleep } from '../lib/sleep.js';
 import type { Log } from '../log.js';
-import type { EtcdClient } from './etcd-client.js';
+import type { CallOptions, EtcdClient } from './etcd-client.js';
 import type { Lease } from './state.js';
 
 type Stream = IDuplexStream<ILeaseKeepAliveRequest, ILeaseKeepAliveResponse>;
 
 const shortestTtlMs = 2_000;
+const RUNNING_OUT_MS = 250;
 
 export async function grantLease(
   client: EtcdClient,
   ctx: Ctx,
-  options: { ttlMs: number; log: Log; closed: AbortSignal },
+  options: { ttlMs: number; id?: string; log: Log; closed: AbortSignal },
 ): Promise<Lease> {
   if (!(options.ttlMs >= shortestTtlMs)) {
     throw new AppError(
@@ -35,21 +36,43 @@ export async function grantLease(
       `a lease of ${String(options.ttlMs)} ms is too short: etcd takes at least ${String(shortestTtlMs)} ms`,
     );
   }
-  const id = randomLeaseId();
-  const sentAt = performance.now();
-  const request = { ID: id, TTL: Math.ceil(options.ttlMs / 1000) };
+  const request = { ID: options.id ?? randomLeaseId(), TTL: Math.ceil(options.ttlMs / 1000) };
   const budget = client.budget(ctx);
-  const ttlMs = await client.repeat(budget, 'granting a lease', async (etcd, callOptions) => {
-    try {
-      const { TTL } = await etcd.leaseClient.leaseGrant(request, callOptions);
-      return Number(TTL) * 1000;
-    } catch (reason) {
-      if (reason instanceof Error && reason.message.includes('lease already exists'))
-        return request.TTL * 1000;
-      throw reason;
-    }
-  });
-  return new EtcdLease(client, { id, ttlMs, sentAt, log: options.log, closed: options.closed });
+  while (!budget.spent()) {
+    const granted = await client.repeat(budget, 'granting a lease', (etcd, callOptions) =>
+      grantOrTakeOver(etcd, callOptions, request),
+    );
+    if (granted)
+      return new EtcdLease(client, { ...granted, id: request.ID, log: options.log, closed: options.closed });
+    await budget.pause(RUNNING_OUT_MS);
+  }
+  throw budget.failure('granting a lease');
+}
+
+interface Granted {
+  readonly ttlMs: number;
+  /** By performance.now(). */
+  readonly trustedUntil: number;
+}
+
+/** Undefined: the lease of this number is running out just now. */
+async function grantOrTakeOver(
+  etcd: Etcd3,
+  callOptions: CallOptions,
+  request: { ID: string; TTL: number },
+): Promise<Granted | undefined> {
+  const sentAt = performance.now();
+  try {
+    const { TTL } = await etcd.leaseClient.leaseGrant(request, callOptions);
+    return { ttlMs: Number(TTL) * 1000, trustedUntil: sentAt + Number(TTL) * 1000 };
+  } catch (reason) {
+    if (!(reason instanceof Error) || !reason.message.includes('lease already exists')) throw reason;
+  }
+  // Ours by a grant whose answer was lost, or another's: when was it kept alive last?
+  const askedAt = performance.now();
+  const left = await etcd.leaseClient.leaseTimeToLive({ ID: request.ID }, callOptions);
+  if (Number(left.TTL) <= 0) return undefined;
+  return { ttlMs: Number(left.grantedTTL) * 1000, trustedUntil: askedAt + Number(left.TTL) * 1000 };
 }
 
 class EtcdLease implements Lease {
@@ -64,14 +87,14 @@ class EtcdLease implements Lease {
 
   constructor(
     client: EtcdClient,
-    options: { id: string; ttlMs: number; sentAt: number; log: Log; closed: AbortSignal },
+    options: { id: string; ttlMs: number; trustedUntil: number; log: Log; closed: AbortSignal },
   ) {
     this.id = options.id;
     this.#client = client;
     this.#log = options.log;
     this.#ttlMs = options.ttlMs;
     this.#closed = options.closed;
-    this.#trust(options.sentAt);
+    this.#trust(options.trustedUntil);
     this.#closed.addEventListener('abort', this.#onClosed);
     if (this.#closed.aborted) this.#onClosed();
     void this.#keepAlive();
@@ -99,11 +122,11 @@ class EtcdLease implements Lease {
     );
   };
 
-  /** A keepalive sent at that time has been acknowledged. */
-  #trust(sentAt: number): void {
+  /** The server does not let it run out before then, as a grant or a keepalive has acknowledged. */
+  #trust(until: number): void {
     if (this.lost.aborted) return;
     const marginMs = Math.min(500, this.#ttlMs / 10);
-    this.#trustedUntil = Math.max(this.#trustedUntil, sentAt + this.#ttlMs - marginMs);
+    this.#trustedUntil = Math.max(this.#trustedUntil, until - marginMs);
     clearTimeout(this.#fence);
     const remainingMs = this.#trustedUntil - performance.now();
     const expire = () => {
@@ -155,7 +178,7 @@ class EtcdLease implements Lease {
       const sentAt = unanswered.shift();
       if (Number(answer.TTL) <= 0) {
         this.#lose(new AppError('unavailable', `etcd says that the lease ${this.id} has run out`));
-      } else if (sentAt !== undefined) this.#trust(sentAt);
+      } else if (sentAt !== undefined) this.#trust(sentAt + this.#ttlMs);
     });
     const stop = () => {
       finish();

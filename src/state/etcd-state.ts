@@ -36,7 +36,8 @@ export function createEtcdState(options: EtcdStateOptions): State {
       return transact(client, ctx, transaction);
     },
     watch: (prefix, listener) => hub.watch(prefix, listener),
-    lease: (ctx, ttlMs) => grantLease(client, ctx, { ttlMs, log: options.log, closed: closed.signal }),
+    lease: (ctx, ttlMs, id) =>
+      grantLease(client, ctx, { ttlMs, ...(id && { id }), log: options.log, closed: closed.signal }),
     close() {
       closed.abort();
       hub.close();

@@ -19,7 +19,7 @@ import { AppError, hasCode } from '../errors.js';
 import { createBackoff } from '../lib/backoff.js';
 import type { Budget } from './budget.js';
 import { moreTelling, type EtcdClient } from './etcd-client.js';
-import { toCompare, toEntry, toRequest } from './etcd-codec.js';
+import { endOf, toCompare, toEntry, toRequest } from './etcd-codec.js';
 import type { Verdict } from './etcd-errors.js';
 import { holds, keyOf, mayBeSentTwice } from './transaction.js';
 import type { Entry, Transaction, TransactResult } from './state.js';
@@ -84,7 +84,7 @@ async function resolve(
   }
   const revision = carriedOutAt(transaction, stored);
   if (revision !== undefined) return { ok: true, revision };
-  if (!transaction.if.every((comparison) => holds(comparison, stored.entries.get(comparison.key)))) {
+  if (!transaction.if.every((comparison) => holds(comparison, stored.entries))) {
     return settle(client, budget, transaction);
   }
   if (doubt.code === 'no_space') throw doubt;
@@ -114,8 +114,18 @@ interface Stored {
 }
 
 async function readBack(client: EtcdClient, budget: Budget, transaction: Transaction): Promise<Stored> {
-  const keys = new Set([...transaction.if.map(({ key }) => key), ...transaction.then.map(keyOf)]);
-  const success = [...keys].map((key) => ({ request_range: { key: Buffer.from(key) } }));
+  const keys = new Set([
+    ...transaction.if.flatMap((comparison) => ('key' in comparison ? [comparison.key] : [])),
+    ...transaction.then.map(keyOf),
+  ]);
+  const success = [
+    ...[...keys].map((key) => ({ request_range: { key: Buffer.from(key) } })),
+    ...transaction.if.flatMap((comparison) =>
+      'prefix' in comparison
+        ? [{ request_range: { key: Buffer.from(comparison.prefix), range_end: endOf(comparison.prefix) } }]
+        : [],
+    ),
+  ];
   // Comparisons and operations may name 128 keys each, and a transaction reads at most 128.
   const halves = [success.slice(0, 128), success.slice(128)].filter((half) => half.length > 0);
   const entries = new Map<string, Entry>();
@@ -134,7 +144,7 @@ async function readBack(client: EtcdClient, budget: Budget, transaction: Transac
 
 function carriedOutAt(transaction: Transaction, { entries, revision }: Stored): number | undefined {
   for (const operation of transaction.then) {
-    if ('delete' in operation) continue;
+    if ('delete' in operation || operation.common) continue;
     const entry = entries.get(operation.put);
     if (entry?.value === operation.value) return entry.modRevision;
   }
@@ -148,7 +158,7 @@ function isGone(transaction: Transaction, entries: Stored['entries']): boolean {
     deleted.size > 0 &&
     transaction.then.every((operation) => 'delete' in operation && !entries.has(operation.delete)) &&
     transaction.if.every(
-      (comparison) => deleted.has(comparison.key) || holds(comparison, entries.get(comparison.key)),
+      (comparison) => ('key' in comparison && deleted.has(comparison.key)) || holds(comparison, entries),
     )
   );
 }
@@ -161,7 +171,7 @@ async function searchHistory(
   { entries }: Stored,
 ): Promise<number | undefined> {
   for (const operation of transaction.then) {
-    if ('delete' in operation) continue;
+    if ('delete' in operation || operation.common) continue;
     let entry = entries.get(operation.put);
     for (let step = 0; entry !== undefined && step < versionsToSearch; step++) {
       if (entry.value === operation.value) return entry.modRevision;
@@ -194,7 +204,8 @@ async function readAt(
 
 function describe({ if: comparisons, then: operations }: Transaction): string {
   const [first] = operations;
-  const key = first === undefined ? (comparisons[0]?.key ?? 'nothing') : keyOf(first);
+  const [compared] = comparisons.flatMap((comparison) => ('key' in comparison ? [comparison.key] : []));
+  const key = first === undefined ? (compared ?? 'nothing') : keyOf(first);
   const more = operations.length > 1 ? ` and ${String(operations.length - 1)} more` : '';
   return `writing ${key}${more}`;
 }

@@ -19,5 +19,16 @@ export const keys = {
   eviction: (node: string, volumeId: string) => `${root}/evictions/${node}/${volumeId}`,
   evictionsOf: (node: string) => `${root}/evictions/${node}/`,
   event: (node: string, time: string, sequence: string) => `${root}/events/${node}/${time}-${sequence}`,
+  /** What owners want a key of the registry to be; the key itself may be anywhere. */
+  claim: (key: string, owner: string) => `${root}/registry/claims/${encodeURIComponent(key)}/${owner}`,
+  claimsOf: (key: string) => `${root}/registry/claims/${encodeURIComponent(key)}/`,
+  claims: `${root}/registry/claims/`,
+  /** Marks a key that more than one owner has claimed. */
+  sharedKey: (key: string) => `${root}/registry/shared/${encodeURIComponent(key)}`,
+  sharedKeys: `${root}/registry/shared/`,
+  registry: `${root}/registry/`,
+  /** What policies may write below our root: the inventory, and services. */
+  objects: `${root}/objects/`,
+  services: `${root}/services/`,
   eventsOf: (node: string) => `${root}/events/${node}/`,
 } as const;

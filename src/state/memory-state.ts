@@ -24,12 +24,8 @@ export function createMemoryState(): State {
   return new MemoryState();
 }
 
-interface Stored extends Entry {
-  readonly leaseId: string | undefined;
-}
-
 class MemoryState implements State {
-  readonly #stored = new Map<string, Stored>();
+  readonly #stored = new Map<string, Entry>();
   readonly #watches = new Set<{ prefix: string; emit: (event: WatchEvent) => void }>();
   readonly #leases = new Map<string, AbortController>();
   #revision = 1;
@@ -39,7 +35,7 @@ class MemoryState implements State {
   async get(ctx: Ctx, key: string): Promise<Entry | null> {
     await this.#arrive(ctx);
     const stored = this.#stored.get(key);
-    return stored === undefined ? null : toEntry(stored);
+    return stored ?? null;
   }
 
   async range(ctx: Ctx, prefix: string): Promise<Snapshot> {
@@ -50,7 +46,7 @@ class MemoryState implements State {
   async transact(ctx: Ctx, transaction: Transaction): Promise<TransactResult> {
     checkTransaction(transaction);
     await this.#arrive(ctx);
-    if (!transaction.if.every((comparison) => holds(comparison, this.#stored.get(comparison.key)))) {
+    if (!transaction.if.every((comparison) => holds(comparison, this.#stored))) {
       return { ok: false, reason: 'compare_failed' };
     }
     const lost = transaction.then.find(
@@ -66,9 +62,10 @@ class MemoryState implements State {
       }
       const { put: key, value, lease } = operation;
       const createRevision = this.#stored.get(key)?.createRevision ?? revision;
-      const stored = { key, value, createRevision, modRevision: revision, leaseId: lease?.id };
-      this.#stored.set(key, stored);
-      changes.push({ type: 'put', entry: toEntry(stored) });
+      const leaseId = lease === undefined ? {} : { leaseId: lease.id };
+      const entry: Entry = { key, value, createRevision, modRevision: revision, ...leaseId };
+      this.#stored.set(key, entry);
+      changes.push({ type: 'put', entry });
     }
     this.#publish(changes);
     return { ok: true, revision: this.#revision };
@@ -98,13 +95,13 @@ class MemoryState implements State {
     };
   }
 
-  async lease(ctx: Ctx, ttlMs: number): Promise<Lease> {
+  async lease(ctx: Ctx, ttlMs: number, known?: string): Promise<Lease> {
     if (!(ttlMs >= 2_000)) {
       throw new AppError('invalid_argument', `a lease of ${String(ttlMs)} ms is too short: at least 2000 ms`);
     }
     await this.#arrive(ctx);
-    const id = String(this.#nextLease++);
-    const over = new AbortController();
+    const id = known ?? String(this.#nextLease++);
+    const over = this.#leases.get(id) ?? new AbortController();
     this.#leases.set(id, over);
     return {
       id,
@@ -138,7 +135,7 @@ class MemoryState implements State {
   }
 
   #list(prefix: string): Snapshot {
-    const entries = [...this.#stored.values()].filter(({ key }) => key.startsWith(prefix)).map(toEntry);
+    const entries = [...this.#stored.values()].filter(({ key }) => key.startsWith(prefix));
     entries.sort((a, b) => Buffer.compare(Buffer.from(a.key), Buffer.from(b.key)));
     return { entries, revision: this.#revision };
   }
@@ -166,8 +163,4 @@ class MemoryState implements State {
 
 function keyOf(change: Change): string {
   return change.type === 'put' ? change.entry.key : change.key;
-}
-
-function toEntry({ key, value, createRevision, modRevision }: Stored): Entry {
-  return { key, value, createRevision, modRevision };
 }

@@ -119,6 +119,26 @@ const event = z.looseObject({
 });
 export type EventRecord = z.infer<typeof event>;
 
+export const mergeRules = ['min', 'first', 'union'] as const;
+
+/** One owner's wish that a key of the registry has a value. */
+const claim = z.looseObject({
+  schema: z.literal(1),
+  key: z.string().min(1),
+  owner: z.string().min(1),
+  value: z.string(),
+  /** What becomes of different values: the smallest, the one that was claimed first, or all of them in a list. */
+  merge: z.enum(mergeRules),
+  /** Whether a key that nobody claimed and somebody else has written is taken over. */
+  overwrite: z.boolean(),
+  /** What it comes from: policy and object. */
+  source: z.string(),
+});
+export type ClaimRecord = z.infer<typeof claim>;
+
+const sharedKey = z.looseObject({ schema: z.literal(1), key: z.string().min(1) });
+export type SharedKeyRecord = z.infer<typeof sharedKey>;
+
 export interface Codec<T> {
   encode(record: T): string;
   /** @throws AppError `internal` for a damaged value, `conflict` for one written by a newer version. */
@@ -164,4 +184,6 @@ export const records = {
   alive: codec<AliveRecord>('alive', alive),
   cluster: codec<ClusterRecord>('cluster', cluster),
   event: codec<EventRecord>('event', event),
+  claim: codec<ClaimRecord>('claim', claim),
+  sharedKey: codec<SharedKeyRecord>('shared key', sharedKey),
 } as const;

@@ -55,7 +55,7 @@ export function sameCluster(state: State, options: SameClusterOptions): State {
       watch.open();
       return watch;
     },
-    lease: (ctx, ttlMs) => state.lease(ctx, ttlMs),
+    lease: (ctx, ttlMs, id) => state.lease(ctx, ttlMs, id),
     close: () => state.close(),
   };
 }
@@ -135,7 +135,7 @@ class Judge {
     if (!entries.some(({ key, createRevision }) => known.get(key) === createRevision)) return false;
     await this.#state.transact(ctx, {
       if: [{ key: keys.cluster, absent: true }],
-      then: [{ put: keys.cluster, value }],
+      then: [{ put: keys.cluster, value, common: true }],
     });
     this.#log.warn('the record of the cluster had been deleted: put back');
     this.#found = await this.#state.get(ctx, keys.cluster);

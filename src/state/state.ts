@@ -17,7 +17,7 @@ export interface State {
   /**
    * All operations, or none if a comparison does not hold. Never retried blindly: when the answer was lost, the
    * adapter reads back what the transaction would have written and tells which of the two happened. So values
-   * that are put must be unique per write (records carry a nonce).
+   * that are put must be unique per write (records carry a nonce), or say that they are not (`common`).
    *
    * If it rejects with `unavailable`, `deadline_exceeded` or `canceled`, it may still have been carried out: read
    * before deciding anew. A transaction whose comparisons it does not itself make false (none at all, or a
@@ -30,8 +30,12 @@ export interface State {
    * replaces all it knew. The listener is never called inside `watch` and must not throw.
    */
   watch(prefix: string, listener: WatchListener): Watch;
-  /** Grants a lease and keeps it alive. ttlMs at least 2000. */
-  lease(ctx: Ctx, ttlMs: number): Promise<Lease>;
+  /**
+   * Grants a lease and keeps it alive. ttlMs at least 2000. With a number, the lease of this number is taken over,
+   * with its keys, if it exists: a lease that several processes keep alive ends when the last of them does. It then
+   * has the TTL that it was granted with.
+   */
+  lease(ctx: Ctx, ttlMs: number, id?: string): Promise<Lease>;
   /** Ends watches and refuses calls; leases are no longer kept alive, count as lost, and run out by themselves. */
   close(): Promise<void>;
 }
@@ -41,6 +45,8 @@ export interface Entry {
   readonly value: string;
   readonly createRevision: number;
   readonly modRevision: number;
+  /** Of the lease that the key belongs to. */
+  readonly leaseId?: string;
 }
 
 export interface Snapshot {
@@ -48,14 +54,26 @@ export interface Snapshot {
   readonly revision: number;
 }
 
+/** The last one: nothing below the prefix was put after that revision. It does not see what was deleted. */
 export type Comparison =
   | { readonly key: string; readonly absent: true }
   | { readonly key: string; readonly createRevision: number }
   | { readonly key: string; readonly modRevision: number }
-  | { readonly key: string; readonly value: string };
+  | { readonly key: string; readonly value: string }
+  | { readonly prefix: string; readonly noPutAfter: number };
+
+/** A lease, or the number alone of one that another process keeps alive. */
+export type LeaseReference = Pick<Lease, 'id'> & Partial<Pick<Lease, 'lost'>>;
 
 export type Operation =
-  { readonly put: string; readonly value: string; readonly lease?: Lease } | { readonly delete: string };
+  | {
+      readonly put: string;
+      readonly value: string;
+      readonly lease?: LeaseReference;
+      /** Others may put the same value: to find it tells nothing of whose write it was. */
+      readonly common?: true;
+    }
+  | { readonly delete: string };
 
 /** At most 128 operations (etcd's max-txn-ops). */
 export interface Transaction {
@@ -83,6 +101,7 @@ export interface Watch {
 }
 
 export interface Lease {
+  /** Decimal, 1 to 2^63 - 1. */
   readonly id: string;
   /**
    * Aborts when the lease may be gone: at the latest TTL after the last acknowledged keepalive was sent, by this

@@ -8,12 +8,24 @@ export function keyOf(operation: Operation): string {
   return 'delete' in operation ? operation.delete : operation.put;
 }
 
-/** Does the comparison hold for what is stored under its key now? */
-export function holds(comparison: Comparison, stored: Entry | undefined): boolean {
+/** Does the comparison hold for what is stored now, as far as it concerns it? */
+export function holds(comparison: Comparison, entries: ReadonlyMap<string, Entry>): boolean {
+  if ('prefix' in comparison) return hasNoPutAfter(comparison, entries);
+  const stored = entries.get(comparison.key);
   if ('absent' in comparison) return stored === undefined;
   if ('value' in comparison) return stored?.value === comparison.value;
   if ('createRevision' in comparison) return (stored?.createRevision ?? 0) === comparison.createRevision;
   return (stored?.modRevision ?? 0) === comparison.modRevision;
+}
+
+function hasNoPutAfter(
+  { prefix, noPutAfter }: { prefix: string; noPutAfter: number },
+  entries: ReadonlyMap<string, Entry>,
+): boolean {
+  for (const { key, modRevision } of entries.values()) {
+    if (modRevision > noPutAfter && key.startsWith(prefix)) return false;
+  }
+  return true;
 }
 
 /**
@@ -24,6 +36,9 @@ export function mayBeSentTwice({ if: comparisons, then: operations }: Transactio
   if (operations.length === 0) return true;
   const changed = new Map(operations.map((operation) => [keyOf(operation), 'delete' in operation]));
   return comparisons.some((comparison) => {
+    if ('prefix' in comparison) {
+      return [...changed].some(([key, deleted]) => !deleted && key.startsWith(comparison.prefix));
+    }
     const deleted = changed.get(comparison.key);
     if (deleted === undefined) return false;
     if ('absent' in comparison) return !deleted;
@@ -51,8 +66,6 @@ export function checkTransaction({ if: comparisons, then: operations }: Transact
       `a transaction names the key "${twice ?? ''}" twice or has an empty key`,
     );
   }
-  for (const operation of operations) {
-    if ('delete' in operation || !operation.lease?.lost.aborted) continue;
-    throw new AppError('conflict', `the lease for ${operation.put} may have run out: grant a new one`);
-  }
+  const late = operations.find((operation) => 'put' in operation && operation.lease?.lost?.aborted);
+  if (late) throw new AppError('conflict', `the lease for ${keyOf(late)} may have run out: grant a new one`);
 }

@@ -275,6 +275,26 @@ describe('etcd behind a bad wire', () => {
     await lease.revoke(ctx);
   });
 
+  it('keeps a lease by its number when the process that granted it is gone, and trusts it no longer than it lasts', async () => {
+    const key = `${freshPrefix()}shared`;
+    const id = '4611686018427387905';
+    const gone = createEtcdState({ endpoints: [etcd.endpoint], log });
+    const first = await gone.lease(ctx, 8_000, id);
+    await gone.transact(ctx, { if: [], then: [{ put: key, value: 'ours', lease: first }] });
+    await gone.close();
+    await delay(4_000);
+    // What is left of it is 4 s, and no keepalive is answered from here on.
+    const last = await state.lease(ctx, 8_000, id);
+    proxy.cut();
+    await until(() => last.lost.aborted);
+    expect(await value(key)).toBe('ours');
+    proxy.restore();
+    const again = await direct.lease(ctx, 8_000, id);
+    await delay(9_000);
+    expect(again.lost.aborted).toBe(false);
+    await again.revoke(ctx);
+  });
+
   it('grants one lease when the answer to the first try was lost', async () => {
     const count = async () =>
       ((await etcd.admin('lease/leases', {}))['leases'] as unknown[] | undefined)?.length ?? 0;

@@ -282,6 +282,53 @@ export function describeState(
       watch.close();
     });
 
+    it('puts under the lease of another process, by its number', async () => {
+      const prefix = freshPrefix();
+      const theirs = await second.lease(ctx, 5_000);
+      const value = { put: `${prefix}a`, value: 'x', lease: { id: theirs.id } };
+      expect((await state.transact(ctx, { if: [], then: [value] })).ok).toBe(true);
+      expect((await state.get(ctx, `${prefix}a`))?.leaseId).toBe(theirs.id);
+      await theirs.revoke(ctx);
+      expect(await state.get(ctx, `${prefix}a`)).toBeNull();
+      await expect(state.transact(ctx, { if: [], then: [value] })).rejects.toMatchObject({
+        code: 'conflict',
+      });
+    });
+
+    it('takes over a lease by its number, with its keys, or grants it', async () => {
+      const prefix = freshPrefix();
+      const id = '7205759403792793600';
+      const first = await state.lease(ctx, 5_000, id);
+      expect(first.id).toBe(id);
+      const value = { put: `${prefix}a`, value: 'x', lease: first };
+      await state.transact(ctx, { if: [], then: [value] });
+      const again = await second.lease(ctx, 5_000, id);
+      expect(again.id).toBe(id);
+      expect(again.lost.aborted).toBe(false);
+      await again.revoke(ctx);
+      expect(await state.get(ctx, `${prefix}a`)).toBeNull();
+    });
+
+    it('tells by a prefix whether anything was put below it since', async () => {
+      const prefix = freshPrefix();
+      const since = await put(`${prefix}a`, '1');
+      const next = (noPutAfter: number, value: string) => ({
+        if: [{ prefix, noPutAfter }],
+        then: [{ put: `${prefix}b/c`, value }],
+      });
+      expect(
+        (await state.transact(ctx, { if: [{ prefix: freshPrefix(), noPutAfter: 1 }], then: [] })).ok,
+      ).toBe(true);
+      expect((await state.transact(ctx, next(since - 1, 'early'))).ok).toBe(false);
+      const done = await state.transact(ctx, next(since, 'first'));
+      expect(done.ok).toBe(true);
+      expect((await state.transact(ctx, next(since, 'second'))).ok).toBe(false);
+      const revision = done.ok ? done.revision : 0;
+      await put(`${prefix.slice(0, -1)}0`, 'a neighbour without the slash');
+      expect((await state.transact(ctx, next(revision, 'third'))).ok).toBe(true);
+      expect((await state.get(ctx, `${prefix}b/c`))?.value).toBe('third');
+    });
+
     it('takes a key out of its lease when it is put again without one', async () => {
       const key = `${freshPrefix()}key`;
       const lease = await state.lease(ctx, 5_000);

@@ -50,9 +50,9 @@ export function createFaultyState(): FaultyState {
       throw new AppError('unavailable', 'the answer was lost for a test');
     },
     watch: (prefix, listener) => memory.watch(prefix, listener),
-    async lease(ctx, ttlMs) {
+    async lease(ctx, ttlMs, id) {
       check();
-      const lease = await memory.lease(ctx, ttlMs);
+      const lease = await memory.lease(ctx, ttlMs, id);
       leases.push(lease);
       return lease;
     },

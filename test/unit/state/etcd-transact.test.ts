@@ -72,6 +72,20 @@ describe('a transaction in doubt', () => {
     expect(client.answers).toEqual([]);
   });
 
+  it('has not succeeded because a value that others put as well is there', async () => {
+    const client = new ScriptedClient([
+      lost,
+      answer(true, { value: 'same', revision: 7 }),
+      answer(true, { value: 'same', revision: 7 }),
+    ]);
+    const shared = {
+      if: [{ key, absent: true as const }],
+      then: [{ put: key, value: 'same', common: true as const }],
+    };
+    expect(await transact(client, ctx, shared)).toEqual({ ok: false, reason: 'compare_failed' });
+    expect(client.answers).toEqual([]);
+  });
+
   it('is not looked into when the first answer came through', async () => {
     const client = new ScriptedClient([answer(false)]);
     expect(await transact(client, ctx, claim)).toEqual({ ok: false, reason: 'compare_failed' });

@@ -1,0 +1,297 @@
+/**
+ * Keeps the claims of one owner: what it wants of each key, whatever others want, do, or take away.
+ *
+ * Level-triggered: a key is looked at when its wish or anything seen of it has changed, and what has to be done is decided
+ * anew each time (step.ts). Many keys go in one transaction; where one of them was not as it seemed, they are read and
+ * written one by one. Nothing is remembered of what failed but that the key has to be looked at again.
+ */
+import type { Ctx } from '../../context.js';
+import { withDeadline } from '../../context.js';
+import { AppError } from '../../errors.js';
+import { createBackoff } from '../../lib/backoff.js';
+import { eachOf } from '../../lib/each-of.js';
+import { sleep } from '../../lib/sleep.js';
+import type { Log } from '../../log.js';
+import type { LeaseReference, State, Transaction } from '../../state/state.js';
+import { createOwnerLeases, type OwnerLeases, sharedLeaseOf } from './leases.js';
+import { type Held, type Owner, type Seen, stepOf, type Wanted } from './step.js';
+import { Troubles } from './troubles.js';
+import { createRegistryView, readSeen, type RegistryView } from './view.js';
+
+export interface ClaimKeeperOptions {
+  readonly state: State;
+  /** Unique in the cluster, and the same after a restart. */
+  readonly owner: string;
+  readonly log: Log;
+  /** How long claims outlive a process that was killed. */
+  readonly leaseMs?: number;
+  readonly retryMinMs?: number;
+}
+
+export interface ClaimKeeper {
+  /** From now on; null withdraws. The last word counts. */
+  want(key: string, wanted: Wanted | null): void;
+  /** All that is wanted has been said: claims from before that nobody wants any more are withdrawn. */
+  complete(): void;
+  /** Resolves when all that was wanted at this moment is so, or cannot be because a key is somebody else's. */
+  settled(): Promise<void>;
+  stats(): ClaimStats;
+  /** hand-over: claims stay for the rest of their lease, for the next process. Never throws. */
+  close(how: 'withdraw' | 'hand-over'): Promise<void>;
+}
+
+export interface ClaimStats {
+  readonly wanted: number;
+  readonly pending: number;
+  readonly writes: number;
+  readonly failures: number;
+  /** Keys whose owners want different values. */
+  readonly conflicts: readonly string[];
+  /** Keys that somebody who is no owner has written. */
+  readonly foreign: readonly string[];
+}
+
+const LEASE_MS = 30_000;
+const CALL_MS = 5_000;
+const CLOSE_MS = 5_000;
+/** etcd takes 128 comparisons and as many operations at once. */
+const AT_ONCE = 120;
+const SIDE_BY_SIDE = 8;
+const TRIES = 5;
+const MAX_RETRY_MS = 5_000;
+
+export function createClaimKeeper(options: ClaimKeeperOptions): ClaimKeeper {
+  const keeper = new StateClaimKeeper(options);
+  keeper.start();
+  return keeper;
+}
+
+interface Prepared {
+  readonly key: string;
+  readonly transaction: Transaction;
+}
+
+class StateClaimKeeper implements ClaimKeeper {
+  readonly #options: ClaimKeeperOptions;
+  readonly #view: RegistryView;
+  readonly #leases: OwnerLeases;
+  /** A null is a wish too, until all is known: it tells a key that is not wanted from one that nobody spoke of yet. */
+  readonly #wanted = new Map<string, Wanted | null>();
+  readonly #dirty = new Set<string>();
+  readonly #working = new Set<string>();
+  /** What has been asked of etcd, and is not known yet. */
+  readonly #unseen = new Set<string>();
+  readonly #troubles: Troubles;
+  readonly #aborted = new AbortController();
+  readonly #backoff;
+  readonly #waiting: (() => void)[] = [];
+  #closing = false;
+  #complete = false;
+  #failing = false;
+  #writes = 0;
+  #failures = 0;
+  #wake: () => void = () => undefined;
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(options: ClaimKeeperOptions) {
+    const { state, owner, log, leaseMs = LEASE_MS, retryMinMs = 200 } = options;
+    this.#options = options;
+    this.#view = createRegistryView(state, log);
+    this.#troubles = new Troubles(log, owner);
+    const onLost = () => {
+      this.#look([...this.#wanted.keys()]);
+    };
+    this.#leases = createOwnerLeases(state, { owner, ttlMs: leaseMs, onLost });
+    this.#backoff = createBackoff({ minMs: retryMinMs, maxMs: MAX_RETRY_MS });
+  }
+
+  start(): void {
+    this.#view.onChange((changed) => {
+      this.#look([...changed, ...this.#unseen]);
+      this.#unseen.clear();
+    });
+    this.#running = this.#run();
+  }
+
+  want(key: string, wanted: Wanted | null): void {
+    if (this.#closing) return;
+    if (wanted || !this.#complete) this.#wanted.set(key, wanted);
+    else this.#wanted.delete(key);
+    this.#look([key]);
+  }
+
+  complete(): void {
+    this.#complete = true;
+    for (const [key, wanted] of this.#wanted) if (!wanted) this.#wanted.delete(key);
+    this.#look(this.#view.claimedBy(this.#options.owner));
+  }
+
+  #look(again: readonly string[]): void {
+    for (const key of again) this.#dirty.add(key);
+    this.#wake();
+  }
+
+  async settled(): Promise<void> {
+    if (this.#pending === 0) return;
+    await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  }
+
+  get #pending(): number {
+    return this.#dirty.size + this.#working.size + this.#unseen.size;
+  }
+
+  stats(): ClaimStats {
+    return {
+      wanted: this.#wanted.size,
+      pending: this.#pending,
+      writes: this.#writes,
+      failures: this.#failures,
+      conflicts: this.#troubles.conflicts,
+      foreign: this.#troubles.foreign,
+    };
+  }
+
+  async close(how: 'withdraw' | 'hand-over'): Promise<void> {
+    const ctx = withDeadline(this.#ctx(), CLOSE_MS);
+    if (how === 'withdraw') {
+      for (const key of this.#wanted.keys()) this.want(key, null);
+      this.complete();
+      await Promise.race([this.settled(), sleep(CLOSE_MS)]);
+    }
+    this.#closing = true;
+    this.#wake();
+    this.#aborted.abort();
+    await this.#running;
+    this.#view.close();
+    if (how === 'withdraw')
+      await this.#leases.revoke({ ...ctx, signal: AbortSignal.timeout(CALL_MS) }).catch(() => undefined);
+  }
+
+  #ctx(): Ctx {
+    return { log: this.#options.log, signal: this.#aborted.signal, requestId: 'claims' };
+  }
+
+  async #run(): Promise<void> {
+    while (await this.#somethingToDo()) {
+      const batch = [...this.#dirty].slice(0, AT_ONCE);
+      for (const key of batch) {
+        this.#dirty.delete(key);
+        this.#working.add(key);
+      }
+      try {
+        await this.#work(batch);
+        if (this.#failing) this.#options.log.info('the claims of this node are kept again');
+        this.#failing = false;
+        this.#backoff.reset();
+      } catch (reason) {
+        this.#failed(reason);
+        for (const key of batch) this.#dirty.add(key);
+        await sleep(this.#backoff.nextMs(), this.#aborted.signal);
+      }
+      this.#working.clear();
+      if (this.#pending === 0) for (const resolve of this.#waiting.splice(0)) resolve();
+    }
+  }
+
+  #failed(reason: unknown): void {
+    this.#failures += 1;
+    if (this.#closing || this.#failing) return;
+    this.#failing = true;
+    this.#options.log.warn(
+      { err: AppError.from(reason) },
+      'the claims of this node cannot be kept; trying again',
+    );
+  }
+
+  /** False at the end. */
+  async #somethingToDo(): Promise<boolean> {
+    if (this.#dirty.size === 0 && !this.#closing) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    return !this.#closing;
+  }
+
+  async #work(batch: readonly string[]): Promise<void> {
+    const ctx = withDeadline(this.#ctx(), CALL_MS);
+    const together: Prepared[] = [];
+    let size = 0;
+    for (const key of batch) {
+      if (!this.#concerns(key)) continue;
+      const seen = this.#view.seen(key);
+      if (!seen) this.#unseen.add(key);
+      const transaction = seen && (await this.#prepare(ctx, key, seen));
+      if (!transaction) continue;
+      const more = Math.max(transaction.if.length, transaction.then.length);
+      if (size + more > AT_ONCE) {
+        await this.#write(ctx, together.splice(0));
+        size = 0;
+      }
+      together.push({ key, transaction });
+      size += more;
+    }
+    await this.#write(ctx, together);
+  }
+
+  /** Own claims from before are let be until all that is wanted is known. */
+  #concerns(key: string): boolean {
+    return this.#wanted.has(key) || (this.#complete && this.#view.concerns(key, this.#options.owner));
+  }
+
+  async #prepare(ctx: Ctx, key: string, seen: Seen): Promise<Transaction | null> {
+    const wanted = this.#wanted.get(key) ?? null;
+    const own = seen.claims.find(({ owner }) => owner === this.#options.owner);
+    const othersWant = seen.marker !== null || seen.claims.length > (own ? 1 : 0);
+    const isOurs = wanted !== null || own !== undefined;
+    const owner: Owner = {
+      id: this.#options.owner,
+      lease: await this.#leaseFor(ctx, own, wanted),
+      isMine: (leaseId) => this.#leases.isMine(leaseId),
+      sharedLease: othersWant && isOurs ? await this.#leases.hold(ctx, key) : { id: sharedLeaseOf(key) },
+    };
+    const { transaction, isForeign } = stepOf(key, wanted, seen, owner);
+    this.#troubles.look(key, seen, { wanted, isForeign });
+    return transaction;
+  }
+
+  async #leaseFor(ctx: Ctx, own: Held | undefined, wanted: Wanted | null): Promise<LeaseReference> {
+    if (own && (!wanted || this.#leases.isMine(own.leaseId))) return { id: own.leaseId };
+    if (!wanted) return { id: '' };
+    return this.#leases.withRoom(ctx, (id) => this.#view.claimsUnder(id));
+  }
+
+  async #write(ctx: Ctx, together: readonly Prepared[]): Promise<void> {
+    if (together.length === 0) return;
+    const transaction = join(together);
+    const result = await this.#options.state.transact(ctx, transaction);
+    if (result.ok) {
+      this.#writes += 1;
+      this.#view.applied(
+        transaction,
+        result.revision,
+        together.map(({ key }) => key),
+      );
+    } else await eachOf(together, SIDE_BY_SIDE, ({ key }) => this.#writeAlone(ctx, key));
+  }
+
+  async #writeAlone(ctx: Ctx, key: string): Promise<void> {
+    const { state } = this.#options;
+    for (let tries = 0; tries < TRIES; tries += 1) {
+      if (tries > 0) await sleep(Math.random() * 20 * 2 ** tries, ctx.signal);
+      const transaction = await this.#prepare(ctx, key, await readSeen(ctx, state, key));
+      if (!transaction) return;
+      const result = await state.transact(ctx, transaction);
+      if (!result.ok) continue;
+      this.#writes += 1;
+      this.#view.applied(transaction, result.revision, [key]);
+      return;
+    }
+    throw new AppError('conflict', `the claims of ${key} change all the time`);
+  }
+}
+
+function join(together: readonly Prepared[]): Transaction {
+  const all = together.map(({ transaction }) => transaction);
+  return { if: all.flatMap((one) => one.if), then: all.flatMap((one) => one.then) };
+}

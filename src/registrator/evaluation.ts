@@ -1,0 +1,97 @@
+/**
+ * Runs the policies over the objects: each object that has changed through each policy that has a function for its kind.
+ * What one event costs is the number of policies, however many objects there are.
+ *
+ * INVARIANT: a policy that fails harms nobody else. What it gave for an object before stays until it gives something else
+ * or the object goes; it is told what failed, and one that takes its time again and again is left out until it changes.
+ */
+import type { Inspected, ObjectKind } from '../docker/objects.js';
+import { AppError } from '../errors.js';
+import type { Log } from '../log.js';
+import { keysOf, type Policy } from './policies/policy.js';
+import { type NodeOfSubject, subjectOf } from './policies/subject.js';
+import type { Registry } from './registry.js';
+
+export interface EvaluationOptions {
+  readonly registry: Registry;
+  readonly node: NodeOfSubject;
+  readonly log: Log;
+}
+
+export interface PolicyProblem {
+  readonly policy: string;
+  /** The object it met last. */
+  readonly object: string;
+  readonly problem: string;
+}
+
+const SLOW_MS = 90;
+const SLOW_IN_A_ROW = 5;
+
+export class Evaluation {
+  readonly #options: EvaluationOptions;
+  readonly #policies = new Map<string, Policy>();
+  readonly #problems = new Map<string, PolicyProblem>();
+  /** How often in a row a policy was slow. */
+  readonly #slow = new Map<string, number>();
+
+  constructor(options: EvaluationOptions) {
+    this.#options = options;
+  }
+
+  get problems(): PolicyProblem[] {
+    return [...this.#problems.values()];
+  }
+
+  /** Adds it, or replaces the one of its name. All objects have to be told again. */
+  add(policy: Policy): void {
+    this.#policies.set(policy.name, policy);
+    this.#problems.delete(policy.name);
+    this.#slow.delete(policy.name);
+  }
+
+  /** Takes it away, with all that it gave. */
+  remove(name: string): void {
+    this.#policies.delete(name);
+    this.#problems.delete(name);
+    this.#slow.delete(name);
+    this.#options.registry.dropPolicy(name);
+  }
+
+  async onChange(kind: ObjectKind, id: string, object: Inspected | null): Promise<void> {
+    const { registry, node } = this.#options;
+    if (object === null) {
+      registry.dropObject({ kind, id });
+      return;
+    }
+    const subject = subjectOf(kind, id, object, node);
+    for (const policy of [...this.#policies.values()]) {
+      if (!policy.kinds.has(kind) || (this.#slow.get(policy.name) ?? 0) >= SLOW_IN_A_ROW) continue;
+      const startMs = performance.now();
+      try {
+        const keys = keysOf(await policy.run(subject));
+        // It may have been taken away, or replaced, meanwhile.
+        if (this.#policies.get(policy.name) !== policy) continue;
+        registry.set(policy, { kind, id }, keys);
+        this.#slow.delete(policy.name);
+        this.#problems.delete(policy.name);
+      } catch (reason) {
+        this.#failed(policy, `${kind} ${subject.name}`, reason, performance.now() - startMs);
+      }
+    }
+  }
+
+  #failed(policy: Policy, object: string, reason: unknown, tookMs: number): void {
+    const times = tookMs >= SLOW_MS ? (this.#slow.get(policy.name) ?? 0) + 1 : 0;
+    this.#slow.set(policy.name, times);
+    const left = times >= SLOW_IN_A_ROW ? ': left out until it is changed' : '';
+    const problem = `${AppError.from(reason).message}${left}`;
+    const known = this.#problems.get(policy.name);
+    this.#problems.set(policy.name, { policy: policy.name, object, problem });
+    if (known?.problem !== problem)
+      this.#options.log.warn(
+        { policy: policy.name, object, problem },
+        'a policy failed: what it gave before stays',
+      );
+  }
+}

@@ -1,0 +1,37 @@
+import { actionName, type DockerEvent } from '../../docker/docker-event.js';
+import { objectKinds, type ObjectKind } from '../../docker/objects.js';
+
+/** One object, or all of a kind where the event does not say which. */
+export interface Affected {
+  readonly kind: ObjectKind;
+  /** Null: list them anew. */
+  readonly id: string | null;
+}
+
+/** These change nothing that can be inspected, and come without end. */
+const withoutEffect = new Set([
+  ...['exec_create', 'exec_start', 'exec_die', 'exec_detach', 'top', 'resize', 'attach', 'detach'],
+  ...['archive-path', 'extract-to-dir', 'export', 'commit', 'copy', 'push', 'save'],
+]);
+
+/**
+ * Which objects an event is a hint about: that of which it tells, and those that show it. A container's inspection has
+ * its networks and volumes in it, theirs have their containers.
+ */
+export function affectedBy(event: DockerEvent): Affected[] {
+  const kind = objectKinds.find((known) => known === event.type);
+  const action = actionName(event);
+  if (kind === undefined || withoutEffect.has(action)) return [];
+  const { container } = event.attributes;
+  const shown: Affected[] =
+    container === undefined || container === '' ? [] : [{ kind: 'container', id: container }];
+  return [{ kind, id: isOne(event, kind) ? event.actorId : null }, ...shown];
+}
+
+/** A prune names nobody. Images come by tag as well as by id, and one event may untag one and make another. */
+function isOne({ actorId }: DockerEvent, kind: ObjectKind): boolean {
+  if (actorId === '') return false;
+  if (kind === 'image') return actorId.startsWith('sha256:');
+  // A pull of a plugin comes with its reference.
+  return kind !== 'plugin' || /^[0-9a-f]{64}$/.test(actorId);
+}

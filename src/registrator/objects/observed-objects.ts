@@ -1,0 +1,296 @@
+/**
+ * All objects of this engine, kept current.
+ *
+ * An event is a hint that an object may have changed: it is inspected, and what the engine says then counts. Hints of one
+ * object that come close together are one; no two inspections of an object run at once, so what is told of it is in order.
+ * Where events may be missing (docker/events.ts tells), and every few minutes, all is listed: what is new is inspected,
+ * what is gone is told, the rest is looked at again. Only what has changed is passed on.
+ *
+ * An object that the engine cannot inspect, because a driver hangs say, is tried again by itself, ever more rarely: it holds
+ * up none of the others.
+ *
+ * Of each object its digest is kept, not itself: a thousand inspections are tens of megabytes.
+ */
+import { createHash } from 'node:crypto';
+import type { Ctx } from '../../context.js';
+import type { EventStream, StreamItem } from '../../docker/event-stream.js';
+import { type EngineObjects, type Inspected, type ObjectKind, objectKinds } from '../../docker/objects.js';
+import { AppError } from '../../errors.js';
+import { sleep } from '../../lib/sleep.js';
+import type { Log } from '../../log.js';
+import { affectedBy } from './affected.js';
+import { stablePart } from './stable.js';
+
+export interface ObservedObjectsOptions {
+  readonly stream: Pick<EventStream, 'subscribe'>;
+  readonly objects: EngineObjects;
+  readonly log: Log;
+  /** Told in order for one object; null: it is gone. What it throws is tried again. */
+  readonly onChange: (kind: ObjectKind, id: string, object: Inspected | null) => Promise<void>;
+  readonly limits?: Partial<ObserverLimits>;
+}
+
+export interface ObserverLimits {
+  /** From the first hint of an object to its inspection: what follows at once is one with it. */
+  readonly debounceMs: number;
+  readonly sideBySide: number;
+  readonly reconcileEveryMs: number;
+  readonly retryMinMs: number;
+  readonly retryMaxMs: number;
+}
+
+export interface ObservedObjects {
+  /** Passes on all objects again, changed or not: for a listener that reads them in another way now. */
+  retell(): void;
+  stats(): ObserverStats;
+  /** Resolves when all that was there at the start has been passed on. */
+  readonly complete: Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface ObserverStats {
+  readonly known: Readonly<Partial<Record<ObjectKind, number>>>;
+  readonly pending: number;
+  readonly inspections: number;
+  readonly changes: number;
+  readonly reconciles: number;
+  readonly failures: number;
+}
+
+const LIMITS: ObserverLimits = {
+  debounceMs: 50,
+  sideBySide: 8,
+  reconcileEveryMs: 300_000,
+  retryMinMs: 250,
+  retryMaxMs: 60_000,
+};
+
+export function createObservedObjects(options: ObservedObjectsOptions): ObservedObjects {
+  const observed = new InspectedObjects(options);
+  observed.start();
+  return observed;
+}
+
+interface Known {
+  readonly kind: ObjectKind;
+  readonly id: string;
+  readonly digest: string;
+}
+
+interface Hint {
+  readonly kind: ObjectKind;
+  readonly id: string;
+  readonly since: number;
+}
+
+class InspectedObjects implements ObservedObjects {
+  readonly #options: ObservedObjectsOptions;
+  readonly #limits: ObserverLimits;
+  readonly #known = new Map<string, Known>();
+  /** In order of their first hint. */
+  readonly #hints = new Map<string, Hint>();
+  readonly #active = new Set<string>();
+  readonly #toList = new Set<ObjectKind>();
+  readonly #unlisted = new Set<ObjectKind>(objectKinds);
+  readonly #closing = new AbortController();
+  readonly #complete = Promise.withResolvers<undefined>();
+  /** How often in a row each look has failed. */
+  readonly #failed = new Map<string, number>();
+  readonly #retries = new Set<NodeJS.Timeout>();
+  #subscription: { close(): void } | null = null;
+  #timer: NodeJS.Timeout | undefined;
+  #workers: Promise<unknown> = Promise.resolve();
+  #wakes: (() => void)[] = [];
+  #counts = { inspections: 0, changes: 0, reconciles: 0, failures: 0 };
+
+  constructor(options: ObservedObjectsOptions) {
+    this.#options = options;
+    this.#limits = { ...LIMITS, ...options.limits };
+  }
+
+  get complete(): Promise<void> {
+    return this.#complete.promise;
+  }
+
+  start(): void {
+    this.#subscription = this.#options.stream.subscribe((items) => {
+      for (const item of items) this.#hear(item);
+    });
+    this.#timer = setInterval(() => {
+      this.#list(objectKinds);
+    }, this.#limits.reconcileEveryMs).unref();
+    const workers = Array.from({ length: this.#limits.sideBySide }, () => this.#work());
+    this.#workers = Promise.all([this.#listAll(), ...workers]);
+  }
+
+  retell(): void {
+    for (const [key, known] of this.#known) this.#known.set(key, { ...known, digest: '' });
+    this.#list(objectKinds);
+  }
+
+  stats(): ObserverStats {
+    const known: Partial<Record<ObjectKind, number>> = {};
+    for (const { kind } of this.#known.values()) known[kind] = (known[kind] ?? 0) + 1;
+    return { known, pending: this.#hints.size + this.#active.size, ...this.#counts };
+  }
+
+  async close(): Promise<void> {
+    this.#subscription?.close();
+    clearInterval(this.#timer);
+    for (const retry of this.#retries) clearTimeout(retry);
+    this.#closing.abort();
+    this.#wake();
+    await this.#workers;
+  }
+
+  #hear(item: StreamItem): void {
+    if (item.kind === 'gap') {
+      this.#list(objectKinds);
+      return;
+    }
+    for (const { kind, id } of affectedBy(item.event)) {
+      if (id === null) this.#list([kind]);
+      else this.#hint(kind, id);
+    }
+  }
+
+  #list(kinds: readonly ObjectKind[]): void {
+    for (const kind of kinds) this.#toList.add(kind);
+    this.#wake();
+  }
+
+  #hint(kind: ObjectKind, id: string): void {
+    const key = `${kind} ${id}`;
+    if (this.#hints.has(key)) return;
+    this.#hints.set(key, { kind, id, since: performance.now() });
+    this.#wake();
+  }
+
+  #wake(): void {
+    for (const wake of this.#wakes.splice(0)) wake();
+  }
+
+  #isClosing(): boolean {
+    return this.#closing.signal.aborted;
+  }
+
+  async #waitForMore(): Promise<void> {
+    if (this.#isClosing()) return;
+    await new Promise<void>((resolve) => this.#wakes.push(resolve));
+  }
+
+  async #listAll(): Promise<void> {
+    while (!this.#isClosing()) {
+      const [kind] = this.#toList;
+      if (kind === undefined) {
+        await this.#waitForMore();
+        continue;
+      }
+      this.#toList.delete(kind);
+      await this.#attempt(
+        `list every ${kind}`,
+        (ctx) => this.#listOne(ctx, kind),
+        () => {
+          this.#list([kind]);
+        },
+      );
+    }
+  }
+
+  async #listOne(ctx: Ctx, kind: ObjectKind): Promise<void> {
+    const there = new Set(await this.#options.objects.list(ctx, kind));
+    for (const id of there) this.#hint(kind, id);
+    for (const known of this.#known.values()) if (known.kind === kind) this.#hint(kind, known.id);
+    this.#unlisted.delete(kind);
+    if (this.#toList.size === 0) this.#counts.reconciles += 1;
+    this.#settle();
+  }
+
+  /** Takes the oldest hint of an object that nobody works on. */
+  async #work(): Promise<void> {
+    while (!this.#isClosing()) {
+      const hint = this.#next();
+      if (!hint) {
+        await this.#waitForMore();
+        continue;
+      }
+      const waitMs = hint.since + this.#limits.debounceMs - performance.now();
+      if (waitMs > 0) await sleep(waitMs, this.#closing.signal);
+      await this.#handle(hint);
+    }
+  }
+
+  #next(): Hint | undefined {
+    for (const [key, hint] of this.#hints) {
+      if (this.#active.has(key)) continue;
+      this.#active.add(key);
+      return hint;
+    }
+    return undefined;
+  }
+
+  async #handle(hint: Hint): Promise<void> {
+    const key = `${hint.kind} ${hint.id}`;
+    // What is hinted at from here on is another look.
+    this.#hints.delete(key);
+    await this.#attempt(
+      `look at ${key}`,
+      (ctx) => this.#look(ctx, hint),
+      () => {
+        this.#hint(hint.kind, hint.id);
+      },
+    );
+    this.#active.delete(key);
+    if (this.#hints.has(key)) this.#wake();
+    this.#settle();
+  }
+
+  async #look(ctx: Ctx, { kind, id }: Hint): Promise<void> {
+    const key = `${kind} ${id}`;
+    this.#counts.inspections += 1;
+    const inspected = await this.#options.objects.inspect(ctx, kind, id);
+    if (inspected === null) {
+      if (!this.#known.has(key)) return;
+      await this.#options.onChange(kind, id, null);
+      this.#known.delete(key);
+    } else {
+      const object = stablePart(kind, inspected);
+      const digest = createHash('sha1').update(JSON.stringify(object)).digest('base64');
+      if (this.#known.get(key)?.digest === digest) return;
+      await this.#options.onChange(kind, id, object);
+      this.#known.set(key, { kind, id, digest });
+    }
+    this.#counts.changes += 1;
+  }
+
+  /** Each trouble is logged once, and its end. */
+  async #attempt(what: string, operation: (ctx: Ctx) => Promise<void>, again: () => void): Promise<void> {
+    const { log } = this.#options;
+    const failures = this.#failed.get(what) ?? 0;
+    try {
+      await operation({ log, signal: this.#closing.signal, requestId: 'objects' });
+      this.#failed.delete(what);
+      if (failures > 0) log.info({ what }, 'done at last');
+    } catch (reason) {
+      if (this.#isClosing()) return;
+      this.#counts.failures += 1;
+      this.#failed.set(what, failures + 1);
+      if (failures === 0) log.warn({ err: AppError.from(reason), what }, 'not done: trying again');
+      const { retryMinMs, retryMaxMs } = this.#limits;
+      const retry = setTimeout(
+        () => {
+          this.#retries.delete(retry);
+          again();
+        },
+        Math.min(retryMinMs * 2 ** Math.min(failures, 20), retryMaxMs),
+      ).unref();
+      this.#retries.add(retry);
+    }
+  }
+
+  /** All kinds were listed, and all that was found has been passed on. */
+  #settle(): void {
+    if (this.#unlisted.size + this.#hints.size + this.#active.size > 0 || this.#isClosing()) return;
+    this.#complete.resolve(undefined);
+  }
+}

@@ -1,0 +1,128 @@
+/**
+ * What this host wants of the registry: the results of all policies for all its objects, by key.
+ *
+ * Each key knows what it comes from, so that it stays while anything gives it, and goes with the last. Where objects of
+ * this host give different values, the policies' rule for merging settles it here as it does among hosts.
+ */
+import type { ObjectKind } from '../docker/objects.js';
+import type { Log } from '../log.js';
+import type { ClaimKeeper } from './claims/keeper.js';
+import { type Candidate, isConflict, mergedValue } from './claims/merge.js';
+import type { Wanted } from './claims/step.js';
+import type { Policy } from './policies/policy.js';
+
+export interface Registry {
+  /** Replaces what this policy gave for this object before. */
+  set(policy: Policy, object: ObjectName, keys: ReadonlyMap<string, string>): void;
+  /** What came from a policy that is there no more. */
+  dropPolicy(name: string): void;
+  /** What came from an object that is there no more. */
+  dropObject(object: ObjectName): void;
+  /** By key. */
+  wanted(): ReadonlyMap<string, Wanted>;
+}
+
+export interface ObjectName {
+  readonly kind: ObjectKind;
+  readonly id: string;
+}
+
+interface Given extends Candidate {
+  readonly overwrite: boolean;
+}
+
+export function createRegistry(claims: Pick<ClaimKeeper, 'want'>, log: Log): Registry {
+  return new ClaimingRegistry(claims, log);
+}
+
+class ClaimingRegistry implements Registry {
+  readonly #claims: Pick<ClaimKeeper, 'want'>;
+  readonly #log: Log;
+  /** Key -> source -> what it gives. */
+  readonly #byKey = new Map<string, Map<string, Given>>();
+  /** Policy -> object -> its keys. */
+  readonly #byPolicy = new Map<string, Map<string, readonly string[]>>();
+  readonly #conflicts = new Set<string>();
+  #sequence = 0;
+
+  constructor(claims: Pick<ClaimKeeper, 'want'>, log: Log) {
+    this.#claims = claims;
+    this.#log = log;
+  }
+
+  set(policy: Policy, object: ObjectName, keys: ReadonlyMap<string, string>): void {
+    const objectName = nameOf(object);
+    const source = `${policy.name} ${objectName}`;
+    const objects = this.#byPolicy.get(policy.name) ?? new Map<string, readonly string[]>();
+    const before = objects.get(objectName) ?? [];
+    if (keys.size > 0) objects.set(objectName, [...keys.keys()]);
+    else objects.delete(objectName);
+    if (objects.size > 0) this.#byPolicy.set(policy.name, objects);
+    else this.#byPolicy.delete(policy.name);
+    for (const key of before) if (!keys.has(key)) this.#take(key, source);
+    for (const [key, value] of keys) this.#give(key, source, policy, value);
+  }
+
+  dropPolicy(name: string): void {
+    for (const [objectName, keys] of this.#byPolicy.get(name) ?? [])
+      for (const key of keys) this.#take(key, `${name} ${objectName}`);
+    this.#byPolicy.delete(name);
+  }
+
+  dropObject(object: ObjectName): void {
+    const objectName = nameOf(object);
+    for (const [policy, objects] of this.#byPolicy) {
+      for (const key of objects.get(objectName) ?? []) this.#take(key, `${policy} ${objectName}`);
+      objects.delete(objectName);
+    }
+  }
+
+  wanted(): ReadonlyMap<string, Wanted> {
+    return new Map([...this.#byKey].map(([key, given]) => [key, wantedOf(given)]));
+  }
+
+  #give(key: string, source: string, policy: Policy, value: string): void {
+    const given = this.#byKey.get(key) ?? new Map<string, Given>();
+    const before = given.get(source);
+    const { merge, overwrite } = policy;
+    if (before?.value === value && before.merge === merge && before.overwrite === overwrite) return;
+    const createRevision = before?.createRevision ?? (this.#sequence += 1);
+    given.set(source, { owner: source, value, merge, overwrite, createRevision });
+    this.#byKey.set(key, given);
+    this.#settle(key, given);
+  }
+
+  #take(key: string, source: string): void {
+    const given = this.#byKey.get(key);
+    if (!given?.delete(source)) return;
+    if (given.size === 0) this.#byKey.delete(key);
+    this.#settle(key, given);
+  }
+
+  #settle(key: string, given: ReadonlyMap<string, Given>): void {
+    this.#claims.want(key, given.size === 0 ? null : wantedOf(given));
+    if (!isConflict([...given.values()])) this.#conflicts.delete(key);
+    else if (!this.#conflicts.has(key)) {
+      this.#conflicts.add(key);
+      this.#log.warn({ key, sources: [...given.keys()] }, 'objects want different values for a key');
+    }
+  }
+}
+
+function wantedOf(given: ReadonlyMap<string, Given>): Wanted {
+  const all = [...given.values()];
+  const value = mergedValue(all);
+  const giving = all.filter((one) => one.value === value);
+  const [first] = (giving.length > 0 ? giving : all).map(({ owner }) => owner).toSorted();
+  const [rule] = all.map(({ merge }) => merge);
+  return {
+    value,
+    merge: all.every(({ merge }) => merge === rule) ? (rule ?? 'min') : 'min',
+    overwrite: all.some(({ overwrite }) => overwrite),
+    source: first ?? '',
+  };
+}
+
+function nameOf({ kind, id }: ObjectName): string {
+  return `${kind} ${id}`;
+}

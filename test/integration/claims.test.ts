@@ -1,0 +1,172 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { createLog } from '../../src/log.js';
+import { createClaimKeeper, type ClaimKeeper } from '../../src/registrator/claims/keeper.js';
+import { createEtcdState } from '../../src/state/etcd-state.js';
+import { keys } from '../../src/state/keys.js';
+import type { State } from '../../src/state/state.js';
+import { startEtcd, type TestEtcd } from '../support/etcd.js';
+
+const log = createLog('silent');
+const ctx = { log, signal: new AbortController().signal, requestId: 'test' };
+const LEASE_MS = 3_000;
+
+interface Owner {
+  readonly state: State;
+  readonly keeper: ClaimKeeper;
+}
+
+let etcd: TestEtcd;
+let look: State;
+let owners: Owner[];
+let prefix: string;
+let next = 0;
+
+beforeAll(async () => {
+  etcd = await startEtcd();
+  look = createEtcdState({ endpoints: [etcd.endpoint], log });
+}, 60_000);
+
+afterAll(async () => {
+  await look.close();
+  await etcd[Symbol.asyncDispose]();
+});
+
+beforeEach(() => {
+  owners = [];
+  next += 1;
+  prefix = `/reg${String(next)}`;
+});
+
+afterEach(async () => {
+  for (const { keeper, state } of owners) {
+    await keeper.close('withdraw');
+    await state.close();
+  }
+});
+
+function start(name: string): Owner {
+  const state = createEtcdState({ endpoints: [etcd.endpoint], log });
+  const owner = {
+    state,
+    keeper: createClaimKeeper({ state, owner: `${name}-${String(next)}`, log, leaseMs: LEASE_MS }),
+  };
+  owners.push(owner);
+  return owner;
+}
+
+/** As kill -9 does: nothing is said, and no lease is kept alive any more. */
+async function kill(owner: Owner): Promise<void> {
+  owners = owners.filter((other) => other !== owner);
+  await owner.state.close();
+  void owner.keeper.close('hand-over');
+}
+
+function wanted(value: string) {
+  return { value, merge: 'min' as const, overwrite: false, source: 'test' };
+}
+
+async function valueOf(key: string): Promise<string | undefined> {
+  return (await look.get(ctx, key))?.value;
+}
+
+/** All that happens to the keys below the prefix. */
+function follow(): string[] {
+  const seen: string[] = [];
+  look.watch(`${prefix}/`, (event) => {
+    if (event.type === 'snapshot') return;
+    for (const change of event.changes) {
+      seen.push(change.type === 'put' ? `${change.entry.key}=${change.entry.value}` : `-${change.key}`);
+    }
+  });
+  return seen;
+}
+
+async function revision(): Promise<number> {
+  return (await look.range(ctx, '/none')).revision;
+}
+
+describe('claims in etcd', () => {
+  it('of a thousand keys are written, and withdrawn, and nothing is written for what is so already', async () => {
+    const first = start('one');
+    const names = Array.from({ length: 1000 }, (_, index) => `${prefix}/${String(index)}`);
+    for (const name of names) first.keeper.want(name, wanted(name));
+    await first.keeper.settled();
+    expect((await look.range(ctx, `${prefix}/`)).entries.map(({ value }) => value)).toEqual(names.toSorted());
+    const leases = new Set((await look.range(ctx, keys.claims)).entries.map(({ leaseId }) => leaseId));
+    expect(leases.size).toBeGreaterThan(1);
+
+    // The next process of this owner takes over what it finds.
+    await kill(first);
+    const before = await revision();
+    const second = start('one');
+    for (const name of names.slice(1)) second.keeper.want(name, wanted(name));
+    await second.keeper.settled();
+    expect(await revision()).toBe(before);
+    second.keeper.complete();
+    await second.keeper.settled();
+    expect(await valueOf(names[0]!)).toBeUndefined();
+    await delay(LEASE_MS + 1_500);
+    expect((await look.range(ctx, `${prefix}/`)).entries).toHaveLength(999);
+    await second.keeper.close('withdraw');
+    expect((await look.range(ctx, `${prefix}/`)).entries).toEqual([]);
+    expect((await look.range(ctx, keys.registry)).entries).toEqual([]);
+  });
+
+  it('keep a key that two want, whoever of them leaves, and however', async () => {
+    const key = `${prefix}/shared`;
+    const [one, two] = [start('one'), start('two')];
+    one.keeper.want(key, wanted('v'));
+    await one.keeper.settled();
+    const seen = follow();
+    two.keeper.want(key, wanted('v'));
+    await two.keeper.settled();
+    await kill(one);
+    await delay(LEASE_MS + 1_500);
+    expect(await valueOf(key)).toBe('v');
+    const again = start('one');
+    again.keeper.want(key, wanted('v'));
+    await again.keeper.settled();
+    two.keeper.want(key, null);
+    await two.keeper.settled();
+    await delay(LEASE_MS + 1_500);
+    expect(await valueOf(key)).toBe('v');
+    await kill(again);
+    await kill(two);
+    await delay(LEASE_MS + 2_500);
+    expect(await valueOf(key)).toBeUndefined();
+    expect(seen.filter((change) => change.startsWith('-'))).toEqual([`-${key}`]);
+  }, 30_000);
+
+  it('settle on the smaller of two values, once', async () => {
+    const key = `${prefix}/both`;
+    const [one, two] = [start('one'), start('two')];
+    const seen = follow();
+    one.keeper.want(key, wanted('b'));
+    await one.keeper.settled();
+    two.keeper.want(key, wanted('a'));
+    await two.keeper.settled();
+    await delay(2_000);
+    expect(seen).toEqual([`${key}=b`, `${key}=a`]);
+    expect([one.keeper.stats().conflicts, two.keeper.stats().conflicts]).toEqual([[key], [key]]);
+    two.keeper.want(key, null);
+    await two.keeper.settled();
+    await delay(200);
+    expect(await valueOf(key)).toBe('b');
+    expect(one.keeper.stats().conflicts).toEqual([]);
+  });
+
+  it('come back when etcd was away for longer than their lease', async () => {
+    const key = `${prefix}/back`;
+    const one = start('one');
+    one.keeper.want(key, wanted('v'));
+    await one.keeper.settled();
+    etcd.kill('SIGSTOP');
+    await delay(LEASE_MS + 2_000);
+    one.keeper.want(`${key}2`, wanted('w'));
+    etcd.kill('SIGCONT');
+    await expect.poll(() => valueOf(`${key}2`), { timeout: 15_000 }).toBe('w');
+    await delay(LEASE_MS + 1_500);
+    expect(await valueOf(key)).toBe('v');
+  }, 40_000);
+});
