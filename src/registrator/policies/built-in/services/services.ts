@@ -1,0 +1,164 @@
+/**
+ * Services of containers, by the rules of gliderlabs' registrator: each published port of a running container is a
+ * service, named after its image unless the container says otherwise (metadata.ts).
+ *
+ * What differs, and why. The first part of an id is the host's name, not that of a container which changes with each
+ * update. Every binding of a port counts, not the first only. A container with a health check is there while it is
+ * healthy, and one that is paused is not. An address may be one of IPv6.
+ */
+import { isIPv6 } from 'node:net';
+import { z } from 'zod';
+import type { ContainerOfSubject, PortOfSubject, Subject } from '../../subject.js';
+import { keys } from '../../../../state/keys.js';
+import type { BuiltIn } from '../built-in.js';
+import { type ServiceMetadata, metadataOf, tagsOf } from './metadata.js';
+
+const config = z.strictObject({
+  /** address: `/PREFIX/NAME/ID` = `ip:port`. json: the same key, all that is known. skydns: for SkyDNS and CoreDNS. */
+  layout: z.enum(['address', 'json', 'skydns']).default('json'),
+  prefix: z
+    .string()
+    .regex(/^\/.*[^/]$/, 'begins with a slash and ends without one')
+    .default(keys.services.slice(0, -1)),
+  /** Of the layout skydns. */
+  domain: z.string().min(1).default('skydns.local'),
+  /** Exposed ports at the container's address, instead of published ones at the host's. */
+  internal: z.boolean().default(false),
+  /** Only what has a SERVICE_NAME. */
+  explicit: z.boolean().default(false),
+  /** Of published ports; empty: the host's. */
+  ip: z.string().default(''),
+  /** A label that has the address; what follows a slash in it is cut. */
+  ipLabel: z.string().default(''),
+  /** Whose address is taken with `internal`; a container's label SERVICE_NETWORK goes before it. */
+  network: z.string().default(''),
+  /** Of all services, separated by commas. */
+  tags: z.string().default(''),
+  /** Whether a container whose health check does not say healthy is left out. */
+  healthyOnly: z.boolean().default(true),
+});
+export type ServicesConfig = z.infer<typeof config>;
+
+/** A service as it is registered. */
+export interface Service {
+  readonly id: string;
+  readonly name: string;
+  readonly address: string;
+  readonly port: number;
+  readonly protocol: string;
+  readonly tags: readonly string[];
+  readonly attributes: Readonly<Record<string, string>>;
+}
+
+export const services: BuiltIn<ServicesConfig> = {
+  name: 'services',
+  config,
+  merge: 'min',
+  functions: {
+    container: (subject, given) =>
+      Object.fromEntries(servicesOf(subject, given).map((service) => entryOf(service, given))),
+  },
+};
+
+interface Endpoint {
+  readonly port: PortOfSubject;
+  readonly address: string;
+  readonly number: number;
+  /** Of several bindings of one port, the first has the id that it would have alone. */
+  readonly isFurther: boolean;
+}
+
+export function servicesOf(subject: Subject, given: ServicesConfig): Service[] {
+  const { container, labels } = subject;
+  if (!container?.running || container.paused) return [];
+  if (given.healthyOnly && ['starting', 'unhealthy'].includes(container.health)) return [];
+  const endpoints = container.ports
+    .flatMap((port) => endpointsOf(subject, container, port, given))
+    .map((endpoint) => ({ endpoint, metadata: metadataOf(container, labels, endpoint.port) }))
+    .filter(({ metadata }) => !metadata.ignore && (metadata.name !== '' || !given.explicit));
+  const ports = new Set(endpoints.map(({ endpoint: { port } }) => `${String(port.port)}/${port.protocol}`));
+  return endpoints.map(({ endpoint, metadata }) =>
+    serviceOf(subject, endpoint, metadata, { given, isOnly: ports.size === 1 }),
+  );
+}
+
+function endpointsOf(
+  subject: Subject,
+  container: ContainerOfSubject,
+  port: PortOfSubject,
+  given: ServicesConfig,
+): Endpoint[] {
+  const own = internalAddress(subject, container, given);
+  if (given.internal) return own === '' ? [] : [{ port, address: own, number: port.port, isFurther: false }];
+  const host = hostAddress(subject, given);
+  // Nothing is published of who is on the host's own network: what it exposes is there.
+  if (container.hostNetwork) return [{ port, address: host, number: port.port, isFurther: false }];
+  const numbers = [...new Map(port.published.map((binding) => [binding.port, binding])).values()];
+  return numbers.map(({ ip, port: number }, index) => ({
+    port,
+    address: ['', '0.0.0.0', '::'].includes(ip) ? host : ip,
+    number,
+    isFurther: index > 0,
+  }));
+}
+
+function hostAddress({ labels, node }: Subject, { ip, ipLabel }: ServicesConfig): string {
+  const [labeled = ''] = (ipLabel === '' ? '' : (labels[ipLabel] ?? '')).split('/');
+  return [labeled, ip, node.address].find((address) => address !== '') ?? '';
+}
+
+function internalAddress(
+  { labels }: Subject,
+  { networks }: ContainerOfSubject,
+  { network }: ServicesConfig,
+): string {
+  const wanted = [labels['SERVICE_NETWORK'] ?? '', network].find((name) => name !== '');
+  const [first] = Object.values(networks);
+  const found = wanted === undefined ? (networks['bridge'] ?? first) : networks[wanted];
+  return (found?.ip === '' ? found.ip6 : found?.ip) ?? '';
+}
+
+function serviceOf(
+  { name: container, node, container: details }: Subject,
+  { port, address, number, isFurther }: Endpoint,
+  metadata: ServiceMetadata,
+  { given, isOnly }: { given: ServicesConfig; isOnly: boolean },
+): Service {
+  const image = imageName(details?.image ?? '');
+  const base = metadata.name === '' ? image : metadata.name;
+  const udp = port.protocol === 'udp' ? ['udp'] : [];
+  const id = [
+    node.hostname,
+    container,
+    String(port.port),
+    ...udp,
+    ...(isFurther ? [String(number)] : []),
+  ].join(':');
+  return {
+    id: metadata.id === '' || isFurther ? id : metadata.id,
+    name: isOnly || metadata.isNamedByPort ? base : `${base}-${String(port.port)}`,
+    address,
+    port: number,
+    protocol: port.protocol,
+    tags: [...new Set([...metadata.tags, ...tagsOf(given.tags), ...udp])],
+    attributes: metadata.attributes,
+  };
+}
+
+/** `registry:5000/team/redis:7@sha256:...` is redis. */
+function imageName(image: string): string {
+  const [, last = image] = /([^/]*)$/.exec(image.replace(/@.*$/, '')) ?? [];
+  return last.replace(/:.*$/, '');
+}
+
+function entryOf(service: Service, { layout, prefix, domain }: ServicesConfig): [string, unknown] {
+  const { id, name, address, port } = service;
+  if (layout === 'skydns') {
+    // A name of DNS has no colons, and its dots are levels.
+    const label = id.replace(/[^A-Za-z0-9-]/g, '-');
+    const below = domain.split('.').toReversed().join('/');
+    return [`/skydns/${below}/${name}/${label}`, { host: address, port }];
+  }
+  const key = `${prefix}/${name}/${id}`;
+  return [key, layout === 'json' ? service : `${isIPv6(address) ? `[${address}]` : address}:${String(port)}`];
+}
