@@ -53,14 +53,28 @@ sub read_block {
         $text .= "\0" x ($SIZE - $got);
         my $number = eval { number_in($text, $index) };
         return $number if $@ eq '';
-        die $@ if $try == 5;
+        return { index => $index, text => $text, why => $@ } if $try == 5;
         select undef, undef, undef, 0.05;
     }
 }
 
 sysopen my $file, $path, O_RDWR | ($mode eq 'write' ? O_CREAT : 0) or die "cannot open $path: $!\n";
 my @found = map { read_block($file, $_) } 0 .. $BLOCKS - 1;
-my ($highest) = sort { $b <=> $a } map { $_ // 0 } @found;
+my ($highest) = sort { $b <=> $a } map { ref $_ ? 0 : $_ // 0 } @found;
+
+# A small ext4 has blocks of 1 KiB: a power cut in the middle of a write of four may leave some of them as they were. No
+# file system promises more. So the one write that was under way may be there in part, and nothing else.
+my $torn = $highest + 1;
+for my $block (grep { ref } @found) {
+    my ($old, $new) = ($torn > $BLOCKS ? content($torn - $BLOCKS) : "\0" x $SIZE, content($torn));
+    my $part = 1024;
+    for my $from ($block->{index} == block_of($torn) ? map { $_ * $part } 0 .. $SIZE / $part - 1 : die $block->{why}) {
+        my $is = substr $block->{text}, $from, $part;
+        die $block->{why} if $is ne substr($old, $from, $part) && $is ne substr($new, $from, $part);
+    }
+    # What was there before is overwritten, as it was to be.
+    $found[$block->{index}] = $torn;
+}
 
 if ($mode eq 'check') {
     my @lost;
