@@ -163,7 +163,7 @@ async function startContainer(
     // The role is looked for all the while: a starting engine takes a call and lets it wait.
     const up = await Promise.race([ping, sleep(ENGINE_RETRY_MS, ctx.signal).then(() => null)]);
     if (up === true) return runContainer(ctx, engine, spec);
-    if (await askRole(ctx, socketPath, 'status')) return 'running';
+    if (await askRole(ctx, socketPath, 'status').catch(unlessOver(ctx))) return 'running';
     if (ctx.signal.aborted) {
       throw new AppError(
         'unavailable',

@@ -302,6 +302,8 @@ class Host implements LabHost {
       'name',
       this.port,
     ];
+    // After a power cut the kernel takes its time to end what was on the host: its end of the pair may still be here.
+    await exec('nsenter', [...inLan.slice(1), 'link', 'del', this.port]);
     const steps = [
       [...inLan, ...pair],
       [...inLan, 'link', 'set', this.port, 'master', 'br0', 'up'],

@@ -6,6 +6,7 @@
 import { describe, expect, it } from 'vitest';
 import { createLog } from '../../../../src/log.js';
 import { createClaimKeeper, type ClaimKeeper } from '../../../../src/registrator/claims/keeper.js';
+import { sharedLeaseOf } from '../../../../src/registrator/claims/leases.js';
 import { isConflict, mergedValue, type MergeRule } from '../../../../src/registrator/claims/merge.js';
 import { keys } from '../../../../src/state/keys.js';
 import { createMemoryState } from '../../../../src/state/memory-state.js';
@@ -29,6 +30,8 @@ function randomOf(seed: number): () => number {
 
 const names = ['a', 'b', 'c'].map((name) => `/reg/${name}`);
 const rules: Record<string, MergeRule> = { '/reg/a': 'min', '/reg/b': 'first', '/reg/c': 'union' };
+
+const shared = new Set(names.map(sharedLeaseOf));
 
 interface Process {
   readonly keeper: ClaimKeeper;
@@ -78,7 +81,7 @@ class World {
 
   start(owner: string): void {
     const leases = new Set<string>();
-    const { state: shared } = this;
+    const { state: carriedOut } = this;
     const fails = () => {
       if (this.trouble > 0 && this.random() < this.trouble)
         throw new AppError('unavailable', 'away for a test');
@@ -88,7 +91,7 @@ class World {
       range: async (...args) => (fails(), this.state.range(...args)),
       async transact(...args) {
         fails();
-        const result = await shared.transact(...args);
+        const result = await carriedOut.transact(...args);
         // Carried out, and the answer lost.
         fails();
         return result;
@@ -121,11 +124,19 @@ class World {
     const process = this.processes.get(owner)!;
     this.processes.delete(owner);
     await process.keeper.close('hand-over');
-    for (const id of process.leases) {
-      const lease = await this.state.lease(ctx, 5_000, id);
-      const isAlive = [...this.processes.values()].some(({ leases }) => leases.has(id));
-      if (!isAlive) await lease.revoke(ctx);
-    }
+    for (const id of process.leases) if (!shared.has(id)) await this.#expire(id);
+    // A lease lasts far longer than the others take to notice, and to keep it alive themselves.
+    const { trouble } = this;
+    this.trouble = 0;
+    await this.settle();
+    this.trouble = trouble;
+    for (const id of process.leases) if (shared.has(id)) await this.#expire(id);
+  }
+
+  async #expire(id: string): Promise<void> {
+    const lease = await this.state.lease(ctx, 5_000, id);
+    const isAlive = [...this.processes.values()].some(({ leases }) => leases.has(id));
+    if (!isAlive) await lease.revoke(ctx);
   }
 
   async stop(owner: string): Promise<void> {
