@@ -76,8 +76,11 @@ interface Calls {
   info(options: unknown): Promise<{ ID: string }>;
 }
 
+// The double cast: the package's own declarations have no parameter, or another's answer, so the types do not overlap.
+const callsOf = (docker: Docker) => docker as unknown as Calls;
+
 function listers(docker: Docker): Record<ObjectKind, (abortSignal: AbortSignal) => Promise<string[]>> {
-  const calls = docker as unknown as Calls;
+  const calls = callsOf(docker);
   const big = async (found: Promise<{ Id: string }[]>) => (await found).map(({ Id }) => Id);
   const small = async (found: Promise<{ ID: string }[]>) => (await found).map(({ ID }) => ID);
   return {
@@ -111,7 +114,7 @@ function inspectors(
     volume: of((id) => docker.getVolume(id)),
     network: of((id) => docker.getNetwork(id)),
     daemon: async (id, abortSignal) => {
-      const info = await (docker as unknown as Calls).info({ abortSignal });
+      const info = await callsOf(docker).info({ abortSignal });
       // Another engine by now, or the same under a new name.
       return info.ID === id ? info : null;
     },

@@ -18,8 +18,6 @@ export interface Registry {
   dropPolicy(name: string): void;
   /** What came from an object that is there no more. */
   dropObject(object: ObjectName): void;
-  /** By key. */
-  wanted(): ReadonlyMap<string, Wanted>;
 }
 
 export interface ObjectName {
@@ -75,10 +73,6 @@ class ClaimingRegistry implements Registry {
       for (const key of objects.get(objectName) ?? []) this.#take(key, `${policy} ${objectName}`);
       objects.delete(objectName);
     }
-  }
-
-  wanted(): ReadonlyMap<string, Wanted> {
-    return new Map([...this.#byKey].map(([key, given]) => [key, wantedOf(given)]));
   }
 
   #give(key: string, source: string, policy: Policy, value: string): void {
