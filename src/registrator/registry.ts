@@ -6,7 +6,7 @@
  */
 import type { ObjectKind } from '../docker/objects.js';
 import type { Log } from '../log.js';
-import type { ClaimKeeper } from './claims/keeper.js';
+import type { RegistryBackend } from './backends/backend.js';
 import { type Candidate, isConflict, mergedValue } from './claims/merge.js';
 import type { Wanted } from './claims/step.js';
 import type { Policy } from './policies/policy.js';
@@ -29,12 +29,12 @@ interface Given extends Candidate {
   readonly overwrite: boolean;
 }
 
-export function createRegistry(claims: Pick<ClaimKeeper, 'want'>, log: Log): Registry {
-  return new ClaimingRegistry(claims, log);
+export function createRegistry(backend: Pick<RegistryBackend, 'want'>, log: Log): Registry {
+  return new ClaimingRegistry(backend, log);
 }
 
 class ClaimingRegistry implements Registry {
-  readonly #claims: Pick<ClaimKeeper, 'want'>;
+  readonly #backend: Pick<RegistryBackend, 'want'>;
   readonly #log: Log;
   /** Key -> source -> what it gives. */
   readonly #byKey = new Map<string, Map<string, Given>>();
@@ -43,8 +43,8 @@ class ClaimingRegistry implements Registry {
   readonly #conflicts = new Set<string>();
   #sequence = 0;
 
-  constructor(claims: Pick<ClaimKeeper, 'want'>, log: Log) {
-    this.#claims = claims;
+  constructor(backend: Pick<RegistryBackend, 'want'>, log: Log) {
+    this.#backend = backend;
     this.#log = log;
   }
 
@@ -94,7 +94,7 @@ class ClaimingRegistry implements Registry {
   }
 
   #settle(key: string, given: ReadonlyMap<string, Given>): void {
-    this.#claims.want(key, given.size === 0 ? null : wantedOf(given));
+    this.#backend.want(key, given.size === 0 ? null : wantedOf(given));
     if (!isConflict([...given.values()])) this.#conflicts.delete(key);
     else if (!this.#conflicts.has(key)) {
       this.#conflicts.add(key);

@@ -1,7 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { createLog } from '../../src/log.js';
-import { createClaimKeeper, type ClaimKeeper } from '../../src/registrator/claims/keeper.js';
+import type { RegistryBackend } from '../../src/registrator/backends/backend.js';
+import { createClaimKeeper } from '../../src/registrator/claims/keeper.js';
 import { createEtcdState } from '../../src/state/etcd-state.js';
 import { keys } from '../../src/state/keys.js';
 import type { State } from '../../src/state/state.js';
@@ -13,7 +14,7 @@ const LEASE_MS = 3_000;
 
 interface Owner {
   readonly state: State;
-  readonly keeper: ClaimKeeper;
+  readonly keeper: RegistryBackend;
 }
 
 let etcd: TestEtcd;

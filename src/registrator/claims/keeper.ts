@@ -13,6 +13,7 @@ import { eachOf } from '../../lib/each-of.js';
 import { sleep } from '../../lib/sleep.js';
 import type { Log } from '../../log.js';
 import type { LeaseReference, State, Transaction } from '../../state/state.js';
+import type { BackendStats, Farewell, RegistryBackend } from '../backends/backend.js';
 import { createOwnerLeases, type OwnerLeases, sharedLeaseOf } from './leases.js';
 import { type Held, type Owner, type Seen, stepOf, type Wanted } from './step.js';
 import { Troubles } from './troubles.js';
@@ -28,29 +29,6 @@ export interface ClaimKeeperOptions {
   readonly retryMinMs?: number;
 }
 
-export interface ClaimKeeper {
-  /** From now on; null withdraws. The last word counts. */
-  want(key: string, wanted: Wanted | null): void;
-  /** All that is wanted has been said: claims from before that nobody wants any more are withdrawn. */
-  complete(): void;
-  /** Resolves when all that was wanted at this moment is so, or cannot be because a key is somebody else's. */
-  settled(): Promise<void>;
-  stats(): ClaimStats;
-  /** hand-over: claims stay for the rest of their lease, for the next process. Never throws. */
-  close(how: 'withdraw' | 'hand-over'): Promise<void>;
-}
-
-export interface ClaimStats {
-  readonly wanted: number;
-  readonly pending: number;
-  readonly writes: number;
-  readonly failures: number;
-  /** Keys whose owners want different values. */
-  readonly conflicts: readonly string[];
-  /** Keys that somebody who is no owner has written. */
-  readonly foreign: readonly string[];
-}
-
 const LEASE_MS = 30_000;
 const CALL_MS = 5_000;
 const CLOSE_MS = 5_000;
@@ -60,7 +38,7 @@ const SIDE_BY_SIDE = 8;
 const TRIES = 5;
 const MAX_RETRY_MS = 5_000;
 
-export function createClaimKeeper(options: ClaimKeeperOptions): ClaimKeeper {
+export function createClaimKeeper(options: ClaimKeeperOptions): RegistryBackend {
   const keeper = new StateClaimKeeper(options);
   keeper.start();
   return keeper;
@@ -71,7 +49,7 @@ interface Prepared {
   readonly transaction: Transaction;
 }
 
-class StateClaimKeeper implements ClaimKeeper {
+class StateClaimKeeper implements RegistryBackend {
   readonly #options: ClaimKeeperOptions;
   readonly #view: RegistryView;
   readonly #leases: OwnerLeases;
@@ -140,7 +118,7 @@ class StateClaimKeeper implements ClaimKeeper {
     return this.#dirty.size + this.#working.size + this.#unseen.size;
   }
 
-  stats(): ClaimStats {
+  stats(): BackendStats {
     return {
       wanted: this.#wanted.size,
       pending: this.#pending,
@@ -151,7 +129,7 @@ class StateClaimKeeper implements ClaimKeeper {
     };
   }
 
-  async close(how: 'withdraw' | 'hand-over'): Promise<void> {
+  async close(how: Farewell): Promise<void> {
     const ctx = withDeadline(this.#ctx(), CLOSE_MS);
     if (how === 'withdraw') {
       for (const key of this.#wanted.keys()) this.want(key, null);

@@ -5,7 +5,8 @@
  */
 import { describe, expect, it } from 'vitest';
 import { createLog } from '../../../../src/log.js';
-import { createClaimKeeper, type ClaimKeeper } from '../../../../src/registrator/claims/keeper.js';
+import type { RegistryBackend } from '../../../../src/registrator/backends/backend.js';
+import { createClaimKeeper } from '../../../../src/registrator/claims/keeper.js';
 import { sharedLeaseOf } from '../../../../src/registrator/claims/leases.js';
 import { isConflict, mergedValue, type MergeRule } from '../../../../src/registrator/claims/merge.js';
 import { keys } from '../../../../src/state/keys.js';
@@ -34,7 +35,7 @@ const rules: Record<string, MergeRule> = { '/reg/a': 'min', '/reg/b': 'first', '
 const shared = new Set(names.map(sharedLeaseOf));
 
 interface Process {
-  readonly keeper: ClaimKeeper;
+  readonly keeper: RegistryBackend;
   readonly leases: Set<string>;
 }
 
