@@ -9,13 +9,22 @@ import type { Inspected, ObjectKind } from '../docker/objects.js';
 import { AppError } from '../errors.js';
 import type { Log } from '../log.js';
 import { keysOf, type Policy } from './policies/policy.js';
-import { type NodeOfSubject, subjectOf } from './policies/subject.js';
+import { type NodeOfSubject, type Subject, subjectOf } from './policies/subject.js';
 import type { Registry } from './registry.js';
 
 export interface EvaluationOptions {
   readonly registry: Registry;
   readonly node: NodeOfSubject;
   readonly log: Log;
+  readonly evaluated?: (evaluation: Evaluated) => void;
+}
+
+/** One look of a policy at an object. */
+export interface Evaluated {
+  readonly policy: string;
+  readonly kind: ObjectKind;
+  readonly tookMs: number;
+  readonly failed: boolean;
 }
 
 export interface PolicyProblem {
@@ -25,6 +34,7 @@ export interface PolicyProblem {
   readonly problem: string;
 }
 
+const NOTHING: ReadonlyMap<string, string> = new Map();
 const SLOW_MS = 90;
 const SLOW_IN_A_ROW = 5;
 
@@ -66,19 +76,28 @@ export class Evaluation {
     }
     const subject = subjectOf(kind, id, object, node);
     for (const policy of [...this.#policies.values()]) {
-      if (!policy.kinds.has(kind) || (this.#slow.get(policy.name) ?? 0) >= SLOW_IN_A_ROW) continue;
-      const startMs = performance.now();
-      try {
-        const keys = keysOf(await policy.run(subject));
-        // It may have been taken away, or replaced, meanwhile.
-        if (this.#policies.get(policy.name) !== policy) continue;
-        registry.set(policy, { kind, id }, keys);
-        this.#slow.delete(policy.name);
-        this.#problems.delete(policy.name);
-      } catch (reason) {
-        this.#failed(policy, `${kind} ${subject.name}`, reason, performance.now() - startMs);
-      }
+      // The version before this one may have had a function for the kind.
+      if (!policy.kinds.has(kind)) registry.set(policy, { kind, id }, NOTHING);
+      else if ((this.#slow.get(policy.name) ?? 0) < SLOW_IN_A_ROW) await this.#evaluate(policy, subject);
     }
+  }
+
+  async #evaluate(policy: Policy, subject: Subject): Promise<void> {
+    const { kind, id, name } = subject;
+    const startMs = performance.now();
+    let failed = false;
+    try {
+      const keys = keysOf(await policy.run(subject));
+      // It may have been taken away, or replaced, meanwhile.
+      if (this.#policies.get(policy.name) !== policy) return;
+      this.#options.registry.set(policy, { kind, id }, keys);
+      this.#slow.delete(policy.name);
+      this.#problems.delete(policy.name);
+    } catch (reason) {
+      failed = true;
+      this.#failed(policy, `${kind} ${name}`, reason, performance.now() - startMs);
+    }
+    this.#options.evaluated?.({ policy: policy.name, kind, tookMs: performance.now() - startMs, failed });
   }
 
   #failed(policy: Policy, object: string, reason: unknown, tookMs: number): void {

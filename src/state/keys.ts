@@ -30,5 +30,8 @@ export const keys = {
   /** What policies may write below our root: the inventory, and services. */
   objects: `${root}/objects/`,
   services: `${root}/services/`,
+  vsms: `${root}/vsms/`,
+  /** Configurations of policies, by policy and instance: for people to write. */
+  policies: `${root}/policies/`,
   eventsOf: (node: string) => `${root}/events/${node}/`,
 } as const;

@@ -31,3 +31,9 @@ export interface BackendStats {
   /** Keys that somebody who is no owner has written. */
   readonly foreign: readonly string[];
 }
+
+/** All that are configured, each for the keys of its scheme. */
+export interface Backends extends Omit<RegistryBackend, 'stats'> {
+  /** By name: `etcd`, `consul`. */
+  stats(): Readonly<Record<string, BackendStats>>;
+}

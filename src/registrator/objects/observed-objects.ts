@@ -15,11 +15,13 @@ import { createHash } from 'node:crypto';
 import type { Ctx } from '../../context.js';
 import type { EventStream, StreamItem } from '../../docker/event-stream.js';
 import { type EngineObjects, type Inspected, type ObjectKind, objectKinds } from '../../docker/objects.js';
-import { AppError } from '../../errors.js';
 import { sleep } from '../../lib/sleep.js';
 import type { Log } from '../../log.js';
 import { affectedBy } from './affected.js';
+import { Attempts } from './attempts.js';
+import { FirstLook } from './first-look.js';
 import { stablePart } from './stable.js';
+import { StoppingContainers } from './stopping.js';
 
 export interface ObservedObjectsOptions {
   readonly stream: Pick<EventStream, 'subscribe'>;
@@ -40,10 +42,12 @@ export interface ObserverLimits {
 }
 
 export interface ObservedObjects {
+  /** Something of this object may have changed of which no event tells. */
+  lookAt(kind: ObjectKind, id: string): void;
   /** Passes on all objects again, changed or not: for a listener that reads them in another way now. */
   retell(): void;
   stats(): ObserverStats;
-  /** Resolves when all that was there at the start has been passed on. */
+  /** Resolves when all that was there at the start has been passed on; what cannot be inspected is not waited for. */
   readonly complete: Promise<void>;
   close(): Promise<void>;
 }
@@ -56,6 +60,9 @@ export interface ObserverStats {
   readonly reconciles: number;
   readonly failures: number;
 }
+
+/** A driver that hangs, say, does not keep what others left behind in the registry for ever. */
+const GIVE_UP_AFTER = 3;
 
 const LIMITS: ObserverLimits = {
   debounceMs: 50,
@@ -93,23 +100,25 @@ class InspectedObjects implements ObservedObjects {
   readonly #toList = new Set<ObjectKind>();
   readonly #unlisted = new Set<ObjectKind>(objectKinds);
   readonly #closing = new AbortController();
-  readonly #complete = Promise.withResolvers<undefined>();
-  /** How often in a row each look has failed. */
-  readonly #failed = new Map<string, number>();
-  readonly #retries = new Set<NodeJS.Timeout>();
+  readonly #first = new FirstLook();
+  readonly #attempts: Attempts;
+  readonly #stopping = new StoppingContainers((id) => {
+    this.#hint('container', id);
+  });
   #subscription: { close(): void } | null = null;
   #timer: NodeJS.Timeout | undefined;
   #workers: Promise<unknown> = Promise.resolve();
   #wakes: (() => void)[] = [];
-  #counts = { inspections: 0, changes: 0, reconciles: 0, failures: 0 };
+  #counts = { inspections: 0, changes: 0, reconciles: 0 };
 
   constructor(options: ObservedObjectsOptions) {
     this.#options = options;
     this.#limits = { ...LIMITS, ...options.limits };
+    this.#attempts = new Attempts({ ...this.#limits, log: options.log, signal: this.#closing.signal });
   }
 
   get complete(): Promise<void> {
-    return this.#complete.promise;
+    return this.#first.over;
   }
 
   start(): void {
@@ -123,6 +132,10 @@ class InspectedObjects implements ObservedObjects {
     this.#workers = Promise.all([this.#listAll(), ...workers]);
   }
 
+  lookAt(kind: ObjectKind, id: string): void {
+    this.#hint(kind, id);
+  }
+
   retell(): void {
     for (const [key, known] of this.#known) this.#known.set(key, { ...known, digest: '' });
     this.#list(objectKinds);
@@ -131,13 +144,19 @@ class InspectedObjects implements ObservedObjects {
   stats(): ObserverStats {
     const known: Partial<Record<ObjectKind, number>> = {};
     for (const { kind } of this.#known.values()) known[kind] = (known[kind] ?? 0) + 1;
-    return { known, pending: this.#hints.size + this.#active.size, ...this.#counts };
+    return {
+      known,
+      pending: this.#hints.size + this.#active.size,
+      ...this.#counts,
+      failures: this.#attempts.failures,
+    };
   }
 
   async close(): Promise<void> {
     this.#subscription?.close();
     clearInterval(this.#timer);
-    for (const retry of this.#retries) clearTimeout(retry);
+    this.#stopping.close();
+    this.#attempts.close();
     this.#closing.abort();
     this.#wake();
     await this.#workers;
@@ -148,6 +167,7 @@ class InspectedObjects implements ObservedObjects {
       this.#list(objectKinds);
       return;
     }
+    this.#stopping.hear(item.event);
     for (const { kind, id } of affectedBy(item.event)) {
       if (id === null) this.#list([kind]);
       else this.#hint(kind, id);
@@ -187,8 +207,8 @@ class InspectedObjects implements ObservedObjects {
         continue;
       }
       this.#toList.delete(kind);
-      await this.#attempt(
-        `list every ${kind}`,
+      await this.#attempts.attempt(
+        listOf(kind),
         (ctx) => this.#listOne(ctx, kind),
         () => {
           this.#list([kind]);
@@ -203,7 +223,14 @@ class InspectedObjects implements ObservedObjects {
     for (const known of this.#known.values()) if (known.kind === kind) this.#hint(kind, known.id);
     this.#unlisted.delete(kind);
     if (this.#toList.size === 0) this.#counts.reconciles += 1;
-    this.#settle();
+    if (this.#unlisted.size === 0)
+      this.#first.listed([...this.#hints.keys(), ...this.#active, ...this.#failing()]);
+  }
+
+  /** Objects that wait for another try. */
+  #failing(): string[] {
+    const lists = new Set(objectKinds.map(listOf));
+    return this.#attempts.failing.filter((what) => !lists.has(what));
   }
 
   /** Takes the oldest hint of an object that nobody works on. */
@@ -233,16 +260,17 @@ class InspectedObjects implements ObservedObjects {
     const key = `${hint.kind} ${hint.id}`;
     // What is hinted at from here on is another look.
     this.#hints.delete(key);
-    await this.#attempt(
-      `look at ${key}`,
+    await this.#attempts.attempt(
+      key,
       (ctx) => this.#look(ctx, hint),
       () => {
         this.#hint(hint.kind, hint.id);
       },
     );
     this.#active.delete(key);
+    const failures = this.#attempts.failedInARow(key);
+    if (failures === 0 || failures >= GIVE_UP_AFTER) this.#first.done(key);
     if (this.#hints.has(key)) this.#wake();
-    this.#settle();
   }
 
   async #look(ctx: Ctx, { kind, id }: Hint): Promise<void> {
@@ -254,7 +282,8 @@ class InspectedObjects implements ObservedObjects {
       await this.#options.onChange(kind, id, null);
       this.#known.delete(key);
     } else {
-      const object = stablePart(kind, inspected);
+      const marked = kind === 'container' ? this.#stopping.mark(id, inspected) : inspected;
+      const object = stablePart(kind, marked);
       const digest = createHash('sha1').update(JSON.stringify(object)).digest('base64');
       if (this.#known.get(key)?.digest === digest) return;
       await this.#options.onChange(kind, id, object);
@@ -262,35 +291,8 @@ class InspectedObjects implements ObservedObjects {
     }
     this.#counts.changes += 1;
   }
+}
 
-  /** Each trouble is logged once, and its end. */
-  async #attempt(what: string, operation: (ctx: Ctx) => Promise<void>, again: () => void): Promise<void> {
-    const { log } = this.#options;
-    const failures = this.#failed.get(what) ?? 0;
-    try {
-      await operation({ log, signal: this.#closing.signal, requestId: 'objects' });
-      this.#failed.delete(what);
-      if (failures > 0) log.info({ what }, 'done at last');
-    } catch (reason) {
-      if (this.#isClosing()) return;
-      this.#counts.failures += 1;
-      this.#failed.set(what, failures + 1);
-      if (failures === 0) log.warn({ err: AppError.from(reason), what }, 'not done: trying again');
-      const { retryMinMs, retryMaxMs } = this.#limits;
-      const retry = setTimeout(
-        () => {
-          this.#retries.delete(retry);
-          again();
-        },
-        Math.min(retryMinMs * 2 ** Math.min(failures, 20), retryMaxMs),
-      ).unref();
-      this.#retries.add(retry);
-    }
-  }
-
-  /** All kinds were listed, and all that was found has been passed on. */
-  #settle(): void {
-    if (this.#unlisted.size + this.#hints.size + this.#active.size > 0 || this.#isClosing()) return;
-    this.#complete.resolve(undefined);
-  }
+function listOf(kind: ObjectKind): string {
+  return `list every ${kind}`;
 }

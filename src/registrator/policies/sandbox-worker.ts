@@ -23,6 +23,7 @@ export type SandboxRequest = LoadRequest | RunRequest | UnloadRequest;
 interface LoadRequest {
   readonly load: string;
   readonly source: string;
+  readonly file: string;
   readonly limitMs: number;
 }
 
@@ -109,7 +110,7 @@ async function compiled(): Promise<QuickJSWASMModule> {
   return engine;
 }
 
-function load(quickJs: QuickJSWASMModule, { load: name, source, limitMs }: LoadRequest): SandboxAnswer {
+function load(quickJs: QuickJSWASMModule, { load: name, source, file, limitMs }: LoadRequest): SandboxAnswer {
   unload(name);
   const runtime = quickJs.newRuntime();
   runtime.setMemoryLimit(MEMORY_BYTES);
@@ -126,7 +127,7 @@ function load(quickJs: QuickJSWASMModule, { load: name, source, limitMs }: LoadR
   };
   try {
     const call = kept(context.evalCode(PRELUDE, 'prelude.js'));
-    const module = kept(context.evalCode(source, name, { type: 'module' }));
+    const module = kept(context.evalCode(source, file, { type: 'module' }));
     const describe = kept(context.evalCode(DESCRIBE, 'describe.js'));
     const described = context.getString(kept(context.callFunction(describe, context.undefined, module)));
     loaded.set(name, { runtime, context, module, call, handles });

@@ -16,10 +16,10 @@ export interface SandboxModule {
 
 export interface Sandbox {
   /**
-   * Compiles and runs the module; replaces the one of that name.
+   * Compiles and runs the module; replaces the one of that name. `file` is what its errors call it.
    * @throws AppError `invalid_argument` with what is wrong with it.
    */
-  load(name: string, source: string): Promise<SandboxModule>;
+  load(name: string, source: string, file?: string): Promise<SandboxModule>;
   /**
    * What the module's function returns for an object, given as JSON of `[object, config]`.
    * @throws AppError `invalid_argument` with what it threw, or which limit it met.
@@ -49,7 +49,7 @@ interface Pending {
 
 class WorkerSandbox implements Sandbox {
   readonly #limits: SandboxLimits;
-  readonly #sources = new Map<string, string>();
+  readonly #sources = new Map<string, { readonly source: string; readonly file: string }>();
   readonly #pending = new Map<number, Pending>();
   #worker: Worker | null = null;
   /** One call at a time: a limit is one of time, and must not run while another policy has the thread. */
@@ -60,10 +60,10 @@ class WorkerSandbox implements Sandbox {
     this.#limits = limits;
   }
 
-  async load(name: string, source: string): Promise<SandboxModule> {
+  async load(name: string, source: string, file = name): Promise<SandboxModule> {
     this.#sources.delete(name);
-    const text = await this.#ask({ load: name, source, limitMs: this.#limits.loadMs });
-    this.#sources.set(name, source);
+    const text = await this.#ask({ load: name, source, file, limitMs: this.#limits.loadMs });
+    this.#sources.set(name, { source, file });
     return JSON.parse(text) as SandboxModule;
   }
 
@@ -97,8 +97,8 @@ class WorkerSandbox implements Sandbox {
   async #ready(): Promise<void> {
     if (this.#worker) return;
     this.#worker = this.#start();
-    for (const [name, source] of this.#sources) {
-      await this.#send({ load: name, source, limitMs: this.#limits.loadMs });
+    for (const [name, module] of this.#sources) {
+      await this.#send({ load: name, ...module, limitMs: this.#limits.loadMs });
     }
   }
 

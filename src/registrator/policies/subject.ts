@@ -31,6 +31,8 @@ export interface ContainerOfSubject {
   readonly env: Readonly<Record<string, string>>;
   readonly running: boolean;
   readonly paused: boolean;
+  /** It was sent its stop signal, and has not ended yet. */
+  readonly stopping: boolean;
   /** none: it has no health check. */
   readonly health: 'none' | 'starting' | 'healthy' | 'unhealthy';
   /** By name, sorted; without those that gave it no address. */
@@ -96,6 +98,7 @@ function containerOf(inspect: Inspected): ContainerOfSubject {
     env: envOf(asList(at(inspect, 'Config', 'Env'))),
     running: at(inspect, 'State', 'Running') === true,
     paused: at(inspect, 'State', 'Paused') === true,
+    stopping: at(inspect, 'State', 'Stopping') === true,
     health: health === 'starting' || health === 'healthy' || health === 'unhealthy' ? health : 'none',
     networks: networksOf(asObject(at(inspect, 'NetworkSettings', 'Networks'))),
     hostNetwork: at(inspect, 'HostConfig', 'NetworkMode') === 'host',

@@ -16,6 +16,8 @@ const config = z.strictObject({
   /** Whose addresses upstreams have; empty: the first that the container has. */
   network: z.string().default(''),
   healthyOnly: z.boolean().default(true),
+  /** Whether a container goes when it is told to stop, instead of when it has ended. */
+  drainOnStop: z.boolean().default(true),
 });
 type Config = z.infer<typeof config>;
 
@@ -52,8 +54,10 @@ function entriesOf(subject: Subject, given: Config): Record<string, string | nul
   };
 }
 
-function serves({ running, paused, health }: ContainerOfSubject, { healthyOnly }: Config): boolean {
-  return running && !paused && !(healthyOnly && ['starting', 'unhealthy'].includes(health));
+function serves(container: ContainerOfSubject, { healthyOnly, drainOnStop }: Config): boolean {
+  const { running, paused, stopping, health } = container;
+  if (!running || paused || (stopping && drainOnStop)) return false;
+  return !(healthyOnly && ['starting', 'unhealthy'].includes(health));
 }
 
 /** Of the stack, but in the one that has no name. */

@@ -178,7 +178,7 @@ describe('the objects of an engine', () => {
     await vi.waitFor(() => {
       expect(told).toContain('container b {"Id":"b"}');
     });
-    expect(lines.filter(({ msg }) => msg === 'not done: trying again')).toHaveLength(20);
+    expect(lines.filter(({ msg }) => msg === 'not looked at: trying again')).toHaveLength(20);
     broken.clear();
     await vi.waitFor(() => {
       expect(observed.stats().known.volume).toBe(20);

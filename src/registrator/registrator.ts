@@ -1,0 +1,163 @@
+/**
+ * The registrator: what runs on this host, by policies, in the registry.
+ *
+ * events -> objects/ (inspected, what has changed) -> evaluation.ts (through each policy) -> registry.ts (what this host
+ * wants, by key) -> backends/ (made so, for ever). policies/library/ tells which policies these are.
+ */
+import type { EventStream } from '../docker/event-stream.js';
+import type { EngineObjects, ObjectKind } from '../docker/objects.js';
+import type { Log } from '../log.js';
+import type { State } from '../state/state.js';
+import type { Backends, Farewell } from './backends/backend.js';
+import { type Evaluated, Evaluation } from './evaluation.js';
+import {
+  createObservedObjects,
+  type ObservedObjects,
+  type ObserverLimits,
+} from './objects/observed-objects.js';
+import type { BuiltInName } from './policies/built-in/all.js';
+import { createPolicyLibrary, type PolicyLibrary } from './policies/library/library.js';
+import { createPolicyDirectory } from './policies/library/policy-files.js';
+import { createSandbox, type Sandbox } from './policies/sandbox.js';
+import type { NodeOfSubject } from './policies/subject.js';
+import type { PolicyStatus, RegistratorStats } from './registrator-stats.js';
+import { createRegistry } from './registry.js';
+
+export interface RegistratorOptions {
+  /** Where instances of policies are followed; null: nowhere. */
+  readonly state: Pick<State, 'watch'> | null;
+  readonly stream: Pick<EventStream, 'subscribe'>;
+  readonly objects: EngineObjects;
+  readonly node: NodeOfSubject;
+  readonly backends: Backends;
+  readonly policies: PolicySources;
+  readonly log: Log;
+  readonly evaluated?: (evaluation: Evaluated) => void;
+  readonly limits?: Partial<ObserverLimits>;
+}
+
+export interface PolicySources {
+  /** Built-in ones that run with their defaults. */
+  readonly defaults: readonly BuiltInName[];
+  /** Where this process sees the files, and what people call it; null: none. */
+  readonly directory: { readonly path: string; readonly shown: string } | null;
+}
+
+export interface Registrator {
+  /** Resolves when all that was there at the start is registered. */
+  readonly ready: Promise<void>;
+  stats(): RegistratorStats;
+  /** Something of this object may have changed of which no event tells. */
+  lookAt(kind: ObjectKind, id: string): void;
+  /** Never throws. */
+  close(farewell: Farewell): Promise<void>;
+}
+
+export function createRegistrator(options: RegistratorOptions): Registrator {
+  const registrator = new PolicyRegistrator(options);
+  registrator.start();
+  return registrator;
+}
+
+class PolicyRegistrator implements Registrator {
+  readonly #options: RegistratorOptions;
+  readonly #sandbox: Sandbox;
+  readonly #evaluation: Evaluation;
+  readonly #library: PolicyLibrary;
+  readonly #ready = Promise.withResolvers<undefined>();
+  #observed: ObservedObjects | null = null;
+  #isReady = false;
+  #isClosing = false;
+
+  constructor(options: RegistratorOptions) {
+    const { backends, log, node, evaluated, policies } = options;
+    this.#options = options;
+    this.#sandbox = createSandbox();
+    this.#evaluation = new Evaluation({
+      registry: createRegistry(backends, log),
+      node,
+      log,
+      ...(evaluated ? { evaluated } : {}),
+    });
+    this.#library = createPolicyLibrary({
+      state: options.state,
+      directory:
+        policies.directory && createPolicyDirectory(policies.directory.path, policies.directory.shown),
+      defaults: policies.defaults,
+      sandbox: this.#sandbox,
+      listener: {
+        add: (policy) => {
+          this.#evaluation.add(policy);
+        },
+        remove: (name) => {
+          this.#evaluation.remove(name);
+        },
+        changed: () => {
+          this.#observed?.retell();
+        },
+      },
+      log,
+    });
+  }
+
+  get ready(): Promise<void> {
+    return this.#ready.promise;
+  }
+
+  start(): void {
+    void this.#begin().catch((err: unknown) => {
+      this.#options.log.error({ err }, 'the registrator has ended');
+    });
+  }
+
+  /** Objects are looked at when the policies are known: what they gave before is not withdrawn and put back. */
+  async #begin(): Promise<void> {
+    await this.#library.loaded;
+    if (this.#isClosing) return;
+    const { stream, objects, log, limits, backends } = this.#options;
+    this.#observed = createObservedObjects({
+      stream,
+      objects,
+      log,
+      onChange: (kind, id, object) => this.#evaluation.onChange(kind, id, object),
+      ...(limits ? { limits } : {}),
+    });
+    await this.#observed.complete;
+    backends.complete();
+    await backends.settled();
+    this.#isReady = true;
+    this.#ready.resolve(undefined);
+    log.info({ registered: this.stats().backends }, 'what runs here is registered');
+  }
+
+  stats(): RegistratorStats {
+    return {
+      ready: this.#isReady,
+      objects: this.#observed?.stats() ?? NOTHING_OBSERVED,
+      backends: this.#options.backends.stats(),
+      policies: this.#policies(),
+    };
+  }
+
+  lookAt(kind: ObjectKind, id: string): void {
+    this.#observed?.lookAt(kind, id);
+  }
+
+  async close(farewell: Farewell): Promise<void> {
+    this.#isClosing = true;
+    await this.#library.close();
+    await this.#observed?.close();
+    await Promise.all([this.#options.backends.close(farewell), this.#sandbox.close()]);
+  }
+
+  #policies(): PolicyStatus[] {
+    const met = new Map(this.#evaluation.problems.map((problem) => [problem.policy, problem]));
+    return this.#library.status().map((status) => {
+      const failed = met.get(status.name);
+      if (!failed || status.problem !== null) return status;
+      return { ...status, problem: `${failed.problem} (${failed.object})` };
+    });
+  }
+}
+
+const NOTHING_OBSERVED = { known: {}, pending: 0, inspections: 0, changes: 0, reconciles: 0, failures: 0 };
