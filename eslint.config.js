@@ -2,13 +2,13 @@ import tseslint from 'typescript-eslint';
 
 /** Folders in order: a file may import from its own folder and from those below it. */
 const layers = [
-  ['main', 'app', 'background', 'observer', 'shared-state', 'node-identity'],
+  ['main', 'app', 'background', 'observer', 'node-registrator', 'vsms', 'shared-state', 'node-identity'],
   ['volume-driver', 'admin', 'registrator'],
   ['volumes'],
   ['cluster', 'scheduler'],
   ['state', 'dataplane'],
   ['docker'],
-  ['config', 'context', 'errors', 'log', 'lib'],
+  ['config', 'config-values', 'context', 'errors', 'log', 'lib'],
 ];
 
 /** Packages that one folder owns. */
@@ -18,6 +18,8 @@ const owners = {
   express: ['src/volume-driver/**', 'src/admin/**'],
   'node:child_process': ['src/dataplane/command.ts'],
   '@peculiar/x509': ['src/cluster/**'],
+  'prom-client': ['src/registrator/**'],
+  'quickjs-emscripten-core': ['src/registrator/**'],
 };
 
 function importRules(files, layer, own) {

@@ -29,6 +29,7 @@ import { AppError } from './errors.js';
 import type { Log } from './log.js';
 import { loadNodeIdentity, type LoadedIdentity } from './node-identity.js';
 import { idleBackground, settleRename } from './renamed-node.js';
+import { readJournal } from './registrator/journal-reader.js';
 import { connectState, type SharedState } from './shared-state.js';
 import { keys } from './state/keys.js';
 import { openReplica, type Replica } from './state/replica.js';
@@ -213,6 +214,9 @@ function openAdmin(ctx: Ctx, { background, volumes, paths, shared }: AdminParts)
     health: () => background.health(),
     records: async (prefix) => (await shared.state.range(ctx, prefix === '' ? keys.root : prefix)).entries,
     volumes: () => volumes.list(),
+    events: (query) => readJournal(ctx, shared.state, query),
+    registry: () => background.registry(),
+    metrics: () => background.metrics(),
     log: ctx.log,
   });
   admin.serve(ctx, paths.view(path.join(paths.run, 'admin.sock')));

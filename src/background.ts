@@ -12,7 +12,7 @@ import type { Engine } from './docker/engine.js';
 import { AppError } from './errors.js';
 import { sleep } from './lib/sleep.js';
 import type { NodeIdentity } from './node-identity.js';
-import { recordCluster, startObserver } from './observer.js';
+import { type Observer, recordCluster, startObserver } from './observer.js';
 import type { SharedState } from './shared-state.js';
 import type { Replica } from './state/replica.js';
 import type { Liveness } from './volumes/liveness.js';
@@ -41,6 +41,9 @@ export interface BackgroundDeps {
 
 export interface Background {
   health(): unknown;
+  /** How the registrator is doing; null before it runs. */
+  registry(): unknown;
+  metrics(): ReturnType<Observer['metrics']>;
   close(): Promise<void>;
 }
 
@@ -89,6 +92,7 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
     ...deps,
     state: shared.state,
     isInUse: () => deps.upkeep.hasMounts(),
+    isHealthy: () => health.problems.size === 0,
   });
   const yielding = setInterval(() => void deps.upkeep.yieldDevices(ctx), pace.yieldMs).unref();
   return {
@@ -104,6 +108,8 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
       image: { current: deps.image.reference, older: older.found() },
       observed: observer.stats(),
     }),
+    registry: () => observer.registry(),
+    metrics: () => observer.metrics(),
     async close() {
       clearInterval(yielding);
       await observer.close();

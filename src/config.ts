@@ -1,110 +1,22 @@
-import { isIP } from 'node:net';
 import { z } from 'zod';
+import {
+  address,
+  duration,
+  endpoint,
+  hostPath,
+  labels,
+  matching,
+  policies,
+  poolPattern,
+  size,
+  sizeLimits,
+  targetPorts,
+  text,
+  wholeNumber,
+} from './config-values.js';
 import { AppError } from './errors.js';
-import { parseDuration } from './lib/duration.js';
-import { quote } from './lib/quote.js';
-import { formatSize, parseSize, sizeSyntax } from './lib/size.js';
+import { formatSize } from './lib/size.js';
 import { logLevels } from './log.js';
-
-/**
- * What a volume's size may be: the smallest that each file system's mkfs accepts (ext4: room for a journal), and
- * the largest. A multiple of 4096, as target, initiator and loop device then agree on the last block.
- */
-export const sizeLimits = {
-  multipleBytes: 4096,
-  minBytes: { ext4: 16 * 1024 ** 2, xfs: 300 * 1024 ** 2, btrfs: 128 * 1024 ** 2 },
-  maxBytes: 64 * 1024 ** 4,
-} as const;
-/** A pool is a directory: no slash, no leading dot. */
-export const poolPattern = /^[a-z0-9][a-z0-9_.-]{0,62}$/;
-
-/** A string that `read` turns into T; what it throws becomes the setting's error. */
-function text<T>(read: (value: string) => T) {
-  return z.string().transform((value, context): T => {
-    try {
-      return read(value);
-    } catch (reason) {
-      context.addIssue({ code: 'custom', message: AppError.from(reason).message, input: value });
-      return z.NEVER;
-    }
-  });
-}
-
-function refuse(value: string, allowed: string): AppError {
-  return new AppError('invalid_argument', `${quote(value)} is not allowed: give ${allowed}`);
-}
-
-function matching(pattern: RegExp, allowed: string) {
-  return text((value) => {
-    if (!pattern.test(value)) throw refuse(value, allowed);
-    return value;
-  });
-}
-
-function wholeNumber(min: number, max: number) {
-  return text((value) => {
-    const number = /^\d{1,10}$/.test(value) ? Number(value) : NaN;
-    if (number >= min && number <= max) return number;
-    throw refuse(value, `a whole number from ${String(min)} to ${String(max)}`);
-  });
-}
-
-function duration(shortest: string, longest: string) {
-  const [minMs, maxMs] = [parseDuration(shortest) ?? 0, parseDuration(longest) ?? 0];
-  return text((value) => {
-    const ms = parseDuration(value);
-    if (ms !== undefined && ms >= minMs && ms <= maxMs) return ms;
-    throw refuse(value, `a duration from ${shortest} to ${longest}, with its unit: ms, s, m, h or d`);
-  });
-}
-
-/** A file the plugin sees: it is given the host's /var/lib (and /run, for the socket), nothing else. */
-function hostPath(root: string) {
-  return (value: string): string => {
-    const path = value.replace(/^\/var\/run\//, '/run/');
-    const inside = path.startsWith(`${root}/`) && !path.endsWith('/') && !path.includes('//');
-    if (inside && !path.split('/').some((part) => part === '.' || part === '..')) return path;
-    throw refuse(value, `a path of the host below ${root}: the plugin sees no other directory`);
-  };
-}
-
-function endpoint(value: string): string {
-  const url = URL.canParse(value) ? new URL(value) : undefined;
-  const extra = url ? `${url.username}${url.password}${url.search}${url.hash}${url.pathname.slice(1)}` : '';
-  if (url && extra === '' && /^https?:$/.test(url.protocol)) return `${url.protocol}//${url.host}`;
-  throw refuse(value, 'URLs like https://10.0.0.1:2379, separated by commas; user and password are settings');
-}
-
-function targetPorts(value: string) {
-  const match = /^(\d{1,5})-(\d{1,5})$/.exec(value);
-  const [first, last] = [Number(match?.[1]), Number(match?.[2])];
-  if (first >= 1024 && first <= last && last <= 65_535) return { first, last };
-  throw refuse(value, 'FIRST-LAST, two ports from 1024 to 65535');
-}
-
-function labels(value: string): Readonly<Record<string, string>> {
-  const pairs = value === '' ? [] : value.split(',').map((pair) => pair.trim());
-  const entries = pairs.map((pair): [string, string] => {
-    const match = /^([a-zA-Z0-9][a-zA-Z0-9_./-]{0,62})=([a-zA-Z0-9_.:/-]{0,128})$/.exec(pair);
-    if (match) return [match[1] ?? '', match[2] ?? ''];
-    throw refuse(pair, 'KEY=VALUE pairs of letters, digits, "_", ".", "/" and "-", separated by commas');
-  });
-  const record = Object.fromEntries(entries);
-  if (Object.keys(record).length === entries.length) return record;
-  throw refuse(value, 'each label once');
-}
-
-function address(value: string): string {
-  if (isIP(value) !== 0 && value !== '0.0.0.0' && value !== '::') return value;
-  throw refuse(value, 'the one IP address of this host that the other hosts reach');
-}
-
-function size(value: string): number {
-  const bytes = parseSize(value, sizeLimits.multipleBytes);
-  if (bytes === undefined) throw refuse(value, sizeSyntax);
-  if (bytes <= sizeLimits.maxBytes) return bytes;
-  throw refuse(value, `at most ${formatSize(sizeLimits.maxBytes)}`);
-}
 
 /** One row per setting. config.json and README.md repeat names, defaults and descriptions; a test compares. */
 export const settings = {
@@ -132,6 +44,23 @@ export const settings = {
   EVENTS_MAX_COUNT: ['10000', 'How many Docker events of this host are kept'],
   EVENTS_MAX_AGE: ['7d', 'How long Docker events are kept, 1m to 365d'],
   EVENTS_NOISE: ['false', 'Keep the events of exec and of health probes too: true or false'],
+  POLICIES: [
+    'objects,services,vsm',
+    'Built-in policies that run with their defaults, separated by commas: objects, services, vsm, skydns, loadbalancer; or none',
+  ],
+  POLICY_DIR: [
+    '/var/lib/openebs/policies',
+    'Policies of yours, and configurations of all, a path of the host below /var/lib',
+  ],
+  REGISTRY_AT_STOP: [
+    'hand-over',
+    'What becomes of registrations when the plugin stops: hand-over (they stay for 30 s) or withdraw',
+  ],
+  CONSUL_ADDRESS: ['', 'Consul agent of this host, like http://127.0.0.1:8500; empty: none'],
+  CONSUL_TOKEN_FILE: ['', 'File that holds the token for that agent, a path of the host below /var/lib'],
+  CONSUL_CA_FILE: ['', 'Certificate authority of that agent, a path of the host below /var/lib'],
+  CONSUL_CERT_FILE: ['', 'Client certificate for that agent, a path of the host below /var/lib'],
+  CONSUL_KEY_FILE: ['', 'Key of that client certificate, a path of the host below /var/lib'],
   NODE_LABELS: ['', 'Labels of this host, KEY=VALUE separated by commas'],
 } as const satisfies Record<string, readonly [fallback: string, description: string]>;
 export type SettingName = keyof typeof settings;
@@ -167,6 +96,14 @@ const schema = z
     EVENTS_MAX_COUNT: wholeNumber(1, 1_000_000),
     EVENTS_MAX_AGE: duration('1m', '365d'),
     EVENTS_NOISE: z.stringbool({ truthy: ['true', '1'], falsy: ['false', '0'] }),
+    POLICIES: text(policies),
+    POLICY_DIR: text(varLib),
+    REGISTRY_AT_STOP: z.enum(['hand-over', 'withdraw']),
+    CONSUL_ADDRESS: text((value) => (value === '' ? undefined : endpoint(value))),
+    CONSUL_TOKEN_FILE: file,
+    CONSUL_CA_FILE: file,
+    CONSUL_CERT_FILE: file,
+    CONSUL_KEY_FILE: file,
     NODE_LABELS: text(labels),
   } satisfies Record<SettingName, z.ZodType<unknown, string>>)
   .superRefine((values, context) => {
@@ -192,6 +129,11 @@ const schema = z
       'ETCD_USER',
       'needs ETCD_PASSWORD_FILE, and the other way round',
       !values.ETCD_USER !== !values.ETCD_PASSWORD_FILE,
+    );
+    complain(
+      'CONSUL_CERT_FILE',
+      'needs CONSUL_KEY_FILE, and the other way round',
+      !values.CONSUL_CERT_FILE !== !values.CONSUL_KEY_FILE,
     );
     complain('ETCD_PORT', 'it and the port above must lie outside TARGET_PORTS', etcdMeets);
     complain(
@@ -235,6 +177,20 @@ function shape(values: Values) {
       maxCount: values.EVENTS_MAX_COUNT,
       maxAgeMs: values.EVENTS_MAX_AGE,
       noise: values.EVENTS_NOISE,
+    }),
+    policies: Object.freeze({
+      defaults: Object.freeze(values.POLICIES),
+      /** A path of the host. */
+      directory: values.POLICY_DIR,
+    }),
+    registry: Object.freeze({ farewell: values.REGISTRY_AT_STOP }),
+    consul: Object.freeze({
+      /** Undefined: none. */
+      address: values.CONSUL_ADDRESS,
+      tokenFile: values.CONSUL_TOKEN_FILE,
+      caFile: values.CONSUL_CA_FILE,
+      certFile: values.CONSUL_CERT_FILE,
+      keyFile: values.CONSUL_KEY_FILE,
     }),
     nodeLabels: Object.freeze(values.NODE_LABELS),
   });

@@ -1,40 +1,43 @@
-/** What this node tells of itself in shared state: that it is alive, what it has, and which events it saw. */
+/** What this node tells of itself in shared state: that it is alive, what it has, which events it saw, and what runs. */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import type { Config } from './config.js';
 import type { Ctx } from './context.js';
-import type { HostPaths } from './dataplane/host-paths.js';
 import { readPools } from './dataplane/pools.js';
 import type { Engine } from './docker/engine.js';
 import { createEventStream } from './docker/events.js';
 import type { NodeIdentity } from './node-identity.js';
+import type { Evaluated } from './registrator/evaluation.js';
 import { createJournal } from './registrator/journal.js';
-import { createNodeRecord } from './registrator/node-record.js';
+import { createMetrics } from './registrator/metrics.js';
+import { createNodeRecord, type NodeRecordKeeper } from './registrator/node-record.js';
+import type { RegistratorStats } from './registrator/registrator-stats.js';
+import { type NodeRegistratorDeps, startNodeRegistrator } from './node-registrator.js';
 import { keys } from './state/keys.js';
 import { records } from './state/records.js';
 import type { State } from './state/state.js';
 
-export interface ObserverDeps {
-  readonly config: Config;
+export interface ObserverDeps extends Omit<NodeRegistratorDeps, 'stream' | 'evaluated'> {
   readonly engine: Engine;
-  readonly identity: NodeIdentity;
-  readonly state: State;
-  readonly paths: HostPaths;
   /** Whether containers here use volumes. */
   readonly isInUse: () => boolean;
+  readonly isHealthy: () => boolean;
   /** Of the plugin: holds its package.json. */
   readonly appDirectory: string;
 }
 
 export interface Observer {
   stats(): unknown;
+  /** Null before the engine has answered for the first time. */
+  registry(): RegistratorStats | null;
+  /** For Prometheus. */
+  metrics(): Promise<{ readonly contentType: string; readonly text: string }>;
   close(): Promise<void>;
 }
 
 const NODE_INTERVAL_MS = 30_000;
 
 export function startObserver(ctx: Ctx, deps: ObserverDeps): Observer {
-  const { config, engine, identity, state, paths } = deps;
+  const { config, identity, state, paths } = deps;
   const stream = createEventStream({ socketPath: paths.view(config.dockerSocket), log: ctx.log });
   const { maxCount, maxAgeMs, noise } = config.events;
   const journal = createJournal({
@@ -44,7 +47,33 @@ export function startObserver(ctx: Ctx, deps: ObserverDeps): Observer {
     log: ctx.log,
     limits: { maxRecords: maxCount, maxAgeMs, includeNoise: noise },
   });
-  const node = createNodeRecord({
+  const node = keepNodeRecord(ctx, deps);
+  const metrics = createMetrics(() => {
+    const found = registrator.stats();
+    const source = { stream: stream.stats(), journal: journal.stats(), healthy: deps.isHealthy() };
+    return found ? { ...source, registrator: found } : source;
+  });
+  stream.subscribe((items) => {
+    for (const item of items) metrics.event(item, Date.now());
+  });
+  const evaluated = ({ policy, kind, tookMs, failed }: Evaluated) => {
+    metrics.evaluated(policy, kind, tookMs, failed);
+  };
+  const registrator = startNodeRegistrator(ctx, { ...deps, stream, evaluated });
+  return {
+    stats: () => ({ stream: stream.stats(), journal: journal.stats(), registrator: registrator.stats() }),
+    registry: () => registrator.stats(),
+    metrics: async () => ({ contentType: metrics.contentType, text: await metrics.text() }),
+    async close() {
+      stream.close();
+      await Promise.all([journal.close(), node.close(), registrator.close()]);
+    },
+  };
+}
+
+function keepNodeRecord(ctx: Ctx, deps: ObserverDeps): NodeRecordKeeper {
+  const { config, engine, identity, state, paths } = deps;
+  return createNodeRecord({
     state,
     log: ctx.log,
     intervalMs: NODE_INTERVAL_MS,
@@ -62,13 +91,6 @@ export function startObserver(ctx: Ctx, deps: ObserverDeps): Observer {
       };
     },
   });
-  return {
-    stats: () => ({ stream: stream.stats(), journal: journal.stats() }),
-    async close() {
-      stream.close();
-      await Promise.all([journal.close(), node.close()]);
-    },
-  };
 }
 
 /**

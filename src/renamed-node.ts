@@ -31,5 +31,6 @@ export function idleBackground(
   close: () => Promise<void>,
 ): Background {
   const health = { node, cluster, healthy: false, problems: { node: refusal.message } };
-  return { health: () => health, close };
+  const nothing = { contentType: 'text/plain', text: 'openebs_healthy 0\n' };
+  return { health: () => health, registry: () => null, metrics: () => Promise.resolve(nothing), close };
 }

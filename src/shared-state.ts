@@ -1,5 +1,4 @@
 /** Which etcd: the one of the settings, or our own. */
-import { readFile } from 'node:fs/promises';
 import { ensureCertificates } from './cluster/certificates.js';
 import { namingFullDisk } from './cluster/full-disk.js';
 import { ensureOwnEtcd } from './cluster/own-etcd.js';
@@ -7,7 +6,7 @@ import type { Config } from './config.js';
 import type { Ctx } from './context.js';
 import type { HostPaths } from './dataplane/host-paths.js';
 import type { RoleContainers } from './dataplane/role-container.js';
-import { AppError } from './errors.js';
+import { readSettingFile } from './setting-files.js';
 import { createEtcdState } from './state/etcd-state.js';
 import type { State } from './state/state.js';
 
@@ -31,14 +30,9 @@ export function connectState(ctx: Ctx, config: Config, parts: SharedStateParts):
 }
 
 async function connectExternal(ctx: Ctx, { etcd }: Config, paths: HostPaths): Promise<SharedState> {
-  const read = (file: string | undefined) =>
-    file === undefined ? undefined : readSetting(paths.view(file), file);
-  const [ca, certificate, key] = await Promise.all([
-    read(etcd.caFile),
-    read(etcd.certFile),
-    read(etcd.keyFile),
-  ]);
-  const password = await read(etcd.passwordFile);
+  const [ca, certificate, key, password] = await Promise.all(
+    [etcd.caFile, etcd.certFile, etcd.keyFile, etcd.passwordFile].map((file) => readSettingFile(paths, file)),
+  );
   const state = createEtcdState({
     endpoints: etcd.endpoints,
     log: ctx.log,
@@ -48,12 +42,6 @@ async function connectExternal(ctx: Ctx, { etcd }: Config, paths: HostPaths): Pr
       : {}),
   });
   return { state, ensureEtcd: () => Promise.resolve() };
-}
-
-async function readSetting(file: string, hostPath: string): Promise<Buffer> {
-  return readFile(file).catch((cause: unknown) => {
-    throw new AppError('invalid_argument', `cannot read ${hostPath}, which a setting names`, { cause });
-  });
 }
 
 async function connectOwn(ctx: Ctx, config: Config, parts: SharedStateParts): Promise<SharedState> {

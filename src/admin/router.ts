@@ -4,6 +4,7 @@ import { AppError, type ErrorCode } from '../errors.js';
 import type { Log } from '../log.js';
 import type { Entry } from '../state/state.js';
 import type { VolumeView } from '../volumes/volume-service.js';
+import { eventsQueryOf, parametersOf, type EventsPage, type EventsQuery } from './events-query.js';
 import { redact, redactText } from './redact.js';
 
 export interface AdminDeps {
@@ -12,7 +13,18 @@ export interface AdminDeps {
   /** Records of shared state whose key starts with the prefix. */
   records(prefix: string): Promise<readonly Pick<Entry, 'key' | 'value' | 'modRevision'>[]>;
   volumes(): readonly VolumeView[];
+  /** What the journals of all hosts hold. @throws AppError `invalid_argument` for a query that cannot be. */
+  events(query: EventsQuery): Promise<EventsPage>;
+  /** How the registrator is doing; JSON. */
+  registry?(): unknown;
+  /** For Prometheus. */
+  metrics?(): Promise<MetricsText>;
   readonly log: Log;
+}
+
+export interface MetricsText {
+  readonly contentType: string;
+  readonly text: string;
 }
 
 const statusOf: Readonly<Record<ErrorCode, number>> = {
@@ -37,6 +49,21 @@ function createErrorHandler(log: Log): ErrorRequestHandler {
   };
 }
 
+/** What is there only while the registrator and its metrics are. */
+function addObservation(app: Express, deps: AdminDeps): void {
+  app.get('/v1/registry', (request, response) => {
+    parametersOf(request.query, []);
+    if (!deps.registry) throw new AppError('not_found', 'the registrator does not run in this plugin');
+    response.json(redact(deps.registry()));
+  });
+  app.get('/metrics', async (request, response) => {
+    parametersOf(request.query, []);
+    if (!deps.metrics) throw new AppError('not_found', 'no metrics are kept in this plugin');
+    const { contentType, text } = await deps.metrics();
+    response.set('content-type', contentType).send(text);
+  });
+}
+
 /** What the CLI and `make up` read. Secrets never leave, although only root can connect. */
 export function createRouter(deps: AdminDeps): Express {
   const app = express();
@@ -48,8 +75,7 @@ export function createRouter(deps: AdminDeps): Express {
     response.json({ volumes: redact(deps.volumes()) });
   });
   app.get('/v1/records', async (request, response) => {
-    const prefix = request.query['prefix'] ?? '';
-    if (typeof prefix !== 'string') throw new AppError('invalid_argument', 'give one prefix');
+    const { prefix = '' } = parametersOf(request.query, ['prefix']);
     const found = await deps.records(prefix);
     const entries = found.map(({ key, value, modRevision }) => ({
       key,
@@ -58,6 +84,11 @@ export function createRouter(deps: AdminDeps): Express {
     }));
     response.json({ entries });
   });
+  app.get('/v1/events', async (request, response) => {
+    const { events, truncated, damaged } = await deps.events(eventsQueryOf(request.query, Date.now()));
+    response.json({ events: redact(events), truncated, damaged });
+  });
+  addObservation(app, deps);
   app.use((request, _response) => {
     throw new AppError('not_found', `there is no ${request.method} ${request.path}`);
   });

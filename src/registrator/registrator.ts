@@ -15,7 +15,7 @@ import {
   type ObservedObjects,
   type ObserverLimits,
 } from './objects/observed-objects.js';
-import type { BuiltInName } from './policies/built-in/all.js';
+import type { BuiltInName } from '../config-values.js';
 import { createPolicyLibrary, type PolicyLibrary } from './policies/library/library.js';
 import { createPolicyDirectory } from './policies/library/policy-files.js';
 import { createSandbox, type Sandbox } from './policies/sandbox.js';

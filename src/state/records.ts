@@ -7,7 +7,7 @@
 import { randomUUID } from 'node:crypto';
 import { isIP } from 'node:net';
 import { z } from 'zod';
-import { poolPattern } from '../config.js';
+import { poolPattern } from '../config-values.js';
 import { AppError } from '../errors.js';
 
 export const fileSystems = ['ext4', 'xfs', 'btrfs'] as const;

@@ -1,4 +1,4 @@
-import { poolPattern, sizeLimits } from '../config.js';
+import { poolPattern, sizeLimits } from '../config-values.js';
 import { AppError } from '../errors.js';
 import { nearest } from '../lib/nearest.js';
 import { quote } from '../lib/quote.js';

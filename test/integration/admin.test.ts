@@ -5,6 +5,7 @@ import path from 'node:path';
 import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createAdminServer, type AdminServer } from '../../src/admin/server.js';
+import type { EventsQuery } from '../../src/admin/events-query.js';
 import type { AdminDeps } from '../../src/admin/router.js';
 import { AppError } from '../../src/errors.js';
 import { createLog } from '../../src/log.js';
@@ -15,17 +16,39 @@ let server: AdminServer;
 let stopping: AbortController;
 let logged: string[];
 let prefixes: string[];
+let queries: EventsQuery[];
 
-async function get(url: string, method = 'GET'): Promise<{ status: number | undefined; body: unknown }> {
+interface Answer<Body> {
+  readonly status: number | undefined;
+  readonly type: string | undefined;
+  readonly body: Body;
+}
+
+async function getText(url: string, method = 'GET'): Promise<Answer<string>> {
   return new Promise((resolve, reject) => {
     const sent = request({ socketPath, path: url, method, agent: false }, (response) => {
       text(response).then((body) => {
-        resolve({ status: response.statusCode, body: JSON.parse(body) as unknown });
+        resolve({ status: response.statusCode, type: response.headers['content-type'], body });
       }, reject);
     });
     sent.on('error', reject).end();
   });
 }
+
+async function get(url: string, method = 'GET'): Promise<Omit<Answer<unknown>, 'type'>> {
+  const { status, body } = await getText(url, method);
+  return { status, body: JSON.parse(body) as unknown };
+}
+
+const event = {
+  node: 'n1',
+  type: 'container',
+  action: 'start',
+  actor: 'c1',
+  attributes: { name: 'web', DB_PASSWORD: 'hidden' },
+  scope: 'local',
+  timeNano: '1767323045123456789',
+};
 
 async function answers(): Promise<void> {
   await vi.waitFor(async () => {
@@ -33,7 +56,8 @@ async function answers(): Promise<void> {
   });
 }
 
-function serve(): void {
+/** With all that may be there, unless a test says otherwise. */
+function serve(more: Partial<AdminDeps> = observed): void {
   stopping = new AbortController();
   const log = createLog('error', { write: (line: string) => void logged.push(line) });
   const deps: AdminDeps = {
@@ -45,11 +69,22 @@ function serve(): void {
       const value = JSON.stringify({ volume: 'db', chapSecret: 'hidden' });
       return Promise.resolve([{ key: '/openebs/attachments/a', value, modRevision: 7 }]);
     },
+    events(query) {
+      queries.push(query);
+      return Promise.resolve({ events: [event], truncated: true, damaged: 2 });
+    },
     log,
+    ...more,
   };
   server = createAdminServer(deps, 20);
   server.serve({ log, signal: stopping.signal, requestId: 'test' }, socketPath);
 }
+
+const observed: Partial<AdminDeps> = {
+  registry: () => ({ ready: true, backends: { consul: { token: 't', aclSecret: 'hidden' } } }),
+  metrics: () =>
+    Promise.resolve({ contentType: 'text/plain; version=0.0.4; charset=utf-8', text: '# HELP a b\na 1\n' }),
+};
 
 async function close(): Promise<void> {
   stopping.abort();
@@ -57,7 +92,7 @@ async function close(): Promise<void> {
 }
 
 beforeEach(async () => {
-  [logged, prefixes] = [[], []];
+  [logged, prefixes, queries] = [[], [], []];
   folder = await mkdtemp(path.join(tmpdir(), 'admin-'));
   socketPath = path.join(folder, 'run/admin.sock');
   serve();
@@ -118,6 +153,85 @@ describe('the admin API', () => {
     });
     await get('/v1/records');
     expect(prefixes).toEqual(['/openebs/att', '']);
+  });
+
+  it('shows the events of a range of time, without secrets', async () => {
+    const range = 'since=1767323045.123456789&until=2026-01-02T04:04:05%2B01:00';
+    const rest = 'type=container,volume&action=start,exec_create&actor=web&node=ABCD:EF&limit=7';
+    expect(await get(`/v1/events?${range}&${rest}`)).toEqual({
+      status: 200,
+      body: {
+        events: [{ ...event, attributes: { name: 'web', DB_PASSWORD: '[redacted]' } }],
+        truncated: true,
+        damaged: 2,
+      },
+    });
+    await get('/v1/events');
+    expect(queries).toEqual([
+      {
+        sinceNano: 1_767_323_045_123_456_789n,
+        untilNano: 1_767_323_045_000_000_000n,
+        types: ['container', 'volume'],
+        actions: ['start', 'exec_create'],
+        actor: 'web',
+        node: 'ABCD:EF',
+        limit: 7,
+      },
+      {},
+    ]);
+  });
+
+  it('counts how long ago from now', async () => {
+    await get('/v1/events?since=10m');
+    const agoMs = Date.now() - Number((queries[0]?.sinceNano ?? 0n) / 1_000_000n);
+    expect(agoMs).toBeGreaterThanOrEqual(600_000);
+    expect(agoMs).toBeLessThan(630_000);
+  });
+
+  const allowed = 'it takes since, until, type, action, actor, node, limit, each once';
+  it.each([
+    ['/v1/events?sinse=10m', `there is no parameter "sinse": ${allowed}; did you mean since?`],
+    ['/v1/events?__proto__=x', `there is no parameter "__proto__": ${allowed}`],
+    ['/v1/events?since=1m&since=2m', `since is there more than once: ${allowed}`],
+    ['/v1/events?since=tomorrow', 'since is "tomorrow": give a time as 2026-01-02T03:04:05.678Z'],
+    ['/v1/events?until=', 'until is "": give a time as'],
+    ['/v1/events?type=container,', 'type is empty: leave it out to get all'],
+    ['/v1/events?node=', 'node is empty: leave it out to get all'],
+    ['/v1/events?limit=many', 'limit is "many": give a whole number'],
+    ['/v1/events?limit=-1', 'limit is "-1": give a whole number'],
+    [
+      '/v1/records?prefx=a',
+      'there is no parameter "prefx": it takes prefix, each once; did you mean prefix?',
+    ],
+    ['/v1/registry?a=b', 'there is no parameter "a": it takes none'],
+    ['/metrics?name=a', 'there is no parameter "name": it takes none'],
+  ])('refuses %s and says what is allowed', async (url, message) => {
+    const { status, body } = await get(url);
+    expect(status).toBe(400);
+    expect(body).toMatchObject({
+      error: { code: 'invalid_argument', message: expect.stringContaining(message) as unknown },
+    });
+    expect(queries).toEqual([]);
+  });
+
+  it('tells how the registrator is doing, without secrets, and gives Prometheus its text', async () => {
+    expect(await get('/v1/registry')).toEqual({
+      status: 200,
+      body: { ready: true, backends: { consul: { token: 't', aclSecret: '[redacted]' } } },
+    });
+    expect(await getText('/metrics')).toEqual({
+      status: 200,
+      type: 'text/plain; version=0.0.4; charset=utf-8',
+      body: '# HELP a b\na 1\n',
+    });
+  });
+
+  it('says what does not run here', async () => {
+    await close();
+    serve({});
+    await answers();
+    for (const url of ['/v1/registry', '/metrics'])
+      expect(await get(url)).toMatchObject({ status: 404, body: { error: { code: 'not_found' } } });
   });
 
   it('says with a code why it cannot, and logs it once', async () => {

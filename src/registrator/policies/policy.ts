@@ -5,6 +5,7 @@ import { AppError } from '../../errors.js';
 import { keys } from '../../state/keys.js';
 import { mergeRules } from '../../state/records.js';
 import type { ObjectKind } from '../../docker/objects.js';
+import { CONSUL_SCHEME, serviceIdOf } from '../backends/consul/service-key.js';
 import type { MergeRule } from '../claims/merge.js';
 import type { Subject } from './subject.js';
 
@@ -48,7 +49,12 @@ export function keysOf(result: unknown): ReadonlyMap<string, string> {
 
 function checkKey(key: string): string {
   const shown = JSON.stringify(key.slice(0, 100));
-  if (!/^\/[^/]+\/./s.test(key)) throw refused(`the key ${shown} is not of the form /PREFIX/NAME`);
+  if (key.startsWith(CONSUL_SCHEME)) {
+    if (serviceIdOf(key) !== null) return key;
+    throw refused(`the key ${shown} is not of the form consul:/ID, its id up to 256 of A-Z a-z 0-9 _ . : -`);
+  }
+  if (!/^\/[^/]+\/./s.test(key))
+    throw refused(`the key ${shown} is not of the form /PREFIX/NAME, or consul:/ID`);
   if (key.length > MAX_KEY_CHARS || /\p{Cc}/u.test(key))
     throw refused(
       `the key ${shown} is longer than ${String(MAX_KEY_CHARS)} characters, or has control characters`,

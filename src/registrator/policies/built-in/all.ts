@@ -1,3 +1,4 @@
+import { type BuiltInName, builtInNames } from '../../../config-values.js';
 import type { PolicyKind } from '../library/user-policy.js';
 import { type BuiltIn, instanceOf } from './built-in.js';
 import { loadbalancer } from './loadbalancer.js';
@@ -5,9 +6,6 @@ import { objects } from './objects.js';
 import { services } from './services/services.js';
 import { skydns } from './skydns.js';
 import { vsm } from './vsm.js';
-
-export const builtInNames = ['objects', 'services', 'vsm', 'skydns', 'loadbalancer'] as const;
-export type BuiltInName = (typeof builtInNames)[number];
 
 /** A name without a policy does not compile. */
 const all: Readonly<Record<BuiltInName, PolicyKind>> = {

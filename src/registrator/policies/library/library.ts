@@ -13,7 +13,7 @@ import { sleep } from '../../../lib/sleep.js';
 import { keys } from '../../../state/keys.js';
 import type { State, Watch, WatchEvent } from '../../../state/state.js';
 import type { PolicyStatus } from '../../registrator-stats.js';
-import type { BuiltInName } from '../built-in/all.js';
+import type { BuiltInName } from '../../../config-values.js';
 import type { Policy } from '../policy.js';
 import type { Sandbox } from '../sandbox.js';
 import { PolicyModules, troubleOf, type Trouble, type Troubles } from './modules.js';

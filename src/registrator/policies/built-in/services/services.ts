@@ -11,11 +11,15 @@ import { z } from 'zod';
 import type { ContainerOfSubject, PortOfSubject, Subject } from '../../subject.js';
 import { keys } from '../../../../state/keys.js';
 import type { BuiltIn } from '../built-in.js';
+import { consulEntry } from './consul.js';
 import { type ServiceMetadata, metadataOf, tagsOf } from './metadata.js';
 
 const config = z.strictObject({
-  /** address: `/PREFIX/NAME/ID` = `ip:port`. json: the same key, all that is known. skydns: for SkyDNS and CoreDNS. */
-  layout: z.enum(['address', 'json', 'skydns']).default('json'),
+  /**
+   * address: `/PREFIX/NAME/ID` = `ip:port`. json: the same key, all that is known. skydns: for SkyDNS and CoreDNS.
+   * consul: registered at the agent, with checks (consul.ts).
+   */
+  layout: z.enum(['address', 'json', 'skydns', 'consul']).default('json'),
   prefix: z
     .string()
     .regex(/^\/.*[^/]$/, 'begins with a slash and ends without one')
@@ -45,6 +49,8 @@ export interface Service {
   readonly name: string;
   readonly address: string;
   readonly port: number;
+  /** Of the container, where it is not published. */
+  readonly exposedPort: number;
   readonly protocol: string;
   readonly tags: readonly string[];
   readonly attributes: Readonly<Record<string, string>>;
@@ -56,7 +62,7 @@ export const services: BuiltIn<ServicesConfig> = {
   merge: 'min',
   functions: {
     container: (subject, given) =>
-      Object.fromEntries(servicesOf(subject, given).map((service) => entryOf(service, given))),
+      Object.fromEntries(servicesOf(subject, given).map((service) => entryOf(subject, service, given))),
   },
 };
 
@@ -139,6 +145,7 @@ function serviceOf(
     name: isOnly || metadata.isNamedByPort ? base : `${base}-${String(port.port)}`,
     address,
     port: number,
+    exposedPort: port.port,
     protocol: port.protocol,
     tags: [...new Set([...metadata.tags, ...tagsOf(given.tags), ...udp])],
     attributes: metadata.attributes,
@@ -151,8 +158,13 @@ function imageName(image: string): string {
   return last.replace(/:.*$/, '');
 }
 
-function entryOf(service: Service, { layout, prefix, domain }: ServicesConfig): [string, unknown] {
+function entryOf(
+  subject: Subject,
+  { exposedPort, ...service }: Service,
+  { layout, prefix, domain }: ServicesConfig,
+): [string, unknown] {
   const { id, name, address, port } = service;
+  if (layout === 'consul') return consulEntry(service, { id: subject.id, exposedPort });
   if (layout === 'skydns') {
     // A name of DNS has no colons, and its dots are levels.
     const label = id.replace(/[^A-Za-z0-9-]/g, '-');
