@@ -123,6 +123,23 @@ install_npm() {
     printf '%s\n' "$lock" >"$stamp"
 }
 
+# Debian has none any more. Where it cannot be fetched, the tests on a real agent are skipped, and say so.
+fetch_consul() {
+    consul=$cache/consul1.8.7
+    [ ! -x "$consul/usr/bin/consul" ] || return 0
+    say 'unpacking a Consul agent for the tests (an old release of Debian has one)'
+    mkdir -p "$cache"
+    new=$consul.new.$$
+    if (in_debian plugin/base/consul.sh "${new#"$top"/}") >"$build/consul.log" 2>&1; then
+        rm -rf "$consul"
+        mv "$new" "$consul"
+        return 0
+    fi
+    rm -rf "$new"
+    tail -n 3 "$build/consul.log" >&2
+    say 'no Consul agent (build/consul.log): the tests on it will be skipped'
+}
+
 case $kind in
 npm) ;;
 build) want_build ;;
@@ -136,3 +153,4 @@ missing=$(printf '%s\n' $missing | sort -u | sed 's/^/ /' | tr -d '\n')
 case $missing in ' ') missing= ;; esac
 install_missing
 install_npm
+[ "$kind" != test ] || fetch_consul

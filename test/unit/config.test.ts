@@ -80,6 +80,9 @@ describe('settings', () => {
       drainTimeoutMs: 90_000,
       failoverAfterMs: 30_000,
       events: { maxCount: 10_000, maxAgeMs: 604_800_000, noise: false },
+      policies: { defaults: ['objects', 'services', 'vsm'], directory: '/var/lib/openebs/policies' },
+      registry: { farewell: 'hand-over' },
+      consul: {},
       nodeLabels: {},
     });
   });
@@ -115,6 +118,11 @@ describe('settings', () => {
     });
   });
 
+  it('read which policies run', () => {
+    expect(parseConfig({ POLICIES: 'none' }).policies.defaults).toEqual([]);
+    expect(parseConfig({ POLICIES: 'skydns, vsm' }).policies.defaults).toEqual(['skydns', 'vsm']);
+  });
+
   it.each([
     ['LOG_LEVEL', 'loud'],
     ['NODE_ID', 'a/b'],
@@ -148,6 +156,14 @@ describe('settings', () => {
     ['EVENTS_MAX_COUNT', '-1'],
     ['EVENTS_MAX_AGE', '7 days'],
     ['EVENTS_NOISE', 'perhaps'],
+    ['POLICIES', 'objects,nonsense'],
+    ['POLICIES', 'none,objects'],
+    ['POLICY_DIR', '/etc/policies'],
+    ['POLICY_DIR', '/var/lib/../etc'],
+    ['REGISTRY_AT_STOP', 'stay'],
+    ['CONSUL_ADDRESS', '127.0.0.1:8500'],
+    ['CONSUL_CERT_FILE', '/var/lib/consul.crt'],
+    ['CONSUL_TOKEN_FILE', '/etc/token'],
     ['NODE_LABELS', 'rack'],
     ['NODE_LABELS', 'rack=a,rack=b'],
   ])('refuse %s=%s and name it', (name, value) => {

@@ -20,7 +20,7 @@ function event(action: string, attributes: Record<string, string> = {}): DockerE
     attributes,
     scope: 'local',
     timeNano: '1',
-  } as DockerEvent;
+  };
 }
 
 const running = { State: { Running: true }, Config: { StopTimeout: 0 } };
