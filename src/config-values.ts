@@ -118,3 +118,12 @@ export function size(value: string): number {
   if (bytes <= sizeLimits.maxBytes) return bytes;
   throw refuse(value, `at most ${formatSize(sizeLimits.maxBytes)}`);
 }
+
+/** `ADDRESS:PORT`, with an address of IPv6 in brackets. */
+export function listenAddress(value: string): { readonly host: string; readonly port: number } {
+  const [, bracketed, plain, port] = /^(?:\[([0-9a-fA-F:.]+)\]|([^:]+)):(\d{1,5})$/.exec(value) ?? [];
+  const host = bracketed ?? plain ?? '';
+  const number = Number(port);
+  if (isIP(host) !== 0 && number >= 1 && number <= 65_535) return { host, port: number };
+  throw refuse(value, 'ADDRESS:PORT, an IP address and a port, or none');
+}

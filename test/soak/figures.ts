@@ -1,6 +1,6 @@
 /** What must not grow: counted before the faults and after them, when everything is at rest. */
 import type { LabHost } from '../support/lab.js';
-import { listeningPorts, recordsOf } from '../support/product.js';
+import { listeningPorts, recordsOf, registered } from '../support/product.js';
 
 export interface Figures {
   readonly processes: number;
@@ -27,7 +27,7 @@ export async function figuresOf(host: LabHost): Promise<Figures> {
     mounts: Number(await host.shellOk('wc -l </proc/1/mountinfo')),
     listeningPorts: (await listeningPorts(host)).length,
     dataPlaneDirectories: Number(directories),
-    records: (await recordsOf(host)).filter(({ key }) => !key.includes('/events/')).length,
+    records: (await recordsOf(host)).filter(({ key }) => !registered.test(key)).length,
     pluginDescriptors: Number(await host.shellOk(`ls ${plugin}/fd | wc -l`)),
     pluginMemoryMb: Math.round(Number(/(\d+) kB/.exec(memory)?.[1] ?? '0') / 1024),
   };

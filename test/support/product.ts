@@ -134,10 +134,16 @@ export function exchange(
 }
 
 /** The records in shared state, from the admin socket. */
-export async function recordsOf(host: LabHost): Promise<RecordEntry[]> {
-  const [code, text] = await exchange(join(host.run, 'openebs/admin.sock'), 'GET', '/v1/records');
-  if (code !== 200) throw new Error(`records: ${String(code)} ${text}`);
-  return (JSON.parse(text) as { entries: RecordEntry[] }).entries;
+export async function recordsOf(host: LabHost, prefix = '/openebs/'): Promise<RecordEntry[]> {
+  const path = `/v1/records?prefix=${encodeURIComponent(prefix)}`;
+  return (JSON.parse(await askAdmin(host, path)) as { entries: RecordEntry[] }).entries;
+}
+
+/** A GET of the admin socket. */
+export async function askAdmin(host: LabHost, path: string): Promise<string> {
+  const [code, text] = await exchange(join(host.run, 'openebs/admin.sock'), 'GET', path);
+  if (code !== 200) throw new Error(`${path}: ${String(code)} ${text}`);
+  return text;
 }
 
 export interface Traces {
@@ -158,7 +164,10 @@ export async function listeningPorts(host: LabHost): Promise<string[]> {
   return [...new Set(ports)].sort();
 }
 
-/** Everything a volume can leave behind. etcd's own files and the journal of events change by themselves. */
+/** What the registrator writes follows what runs, a moment later. */
+export const registered = /^\/openebs\/(events|registry|objects|services|vsms)\//;
+
+/** Everything a volume can leave behind. etcd's own files and what is registered change by themselves. */
 export async function tracesOf(host: LabHost): Promise<Traces> {
   const lines = (text: string): string[] =>
     text
@@ -173,7 +182,7 @@ export async function tracesOf(host: LabHost): Promise<Traces> {
     files: state ? lines(await host.shellOk(found)) : [],
     keys: (await recordsOf(host))
       .map((entry) => entry.key)
-      .filter((key) => !key.includes('/events/'))
+      .filter((key) => !registered.test(key))
       .sort(),
     ports: await listeningPorts(host),
     loops: (await host.loops()).map((loop) => loop.name).sort(),
