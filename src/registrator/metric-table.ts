@@ -8,7 +8,8 @@ export interface MetricsSource {
   /** Not there while it has not started, or is switched off: its metrics are left out then. */
   readonly registrator?: RegistratorStats;
   readonly stream: EventStreamStats;
-  readonly journal: JournalStats;
+  /** Not there where none is written. */
+  readonly journal?: JournalStats;
   /** As `GET /v1/health` says. */
   readonly healthy: boolean;
 }

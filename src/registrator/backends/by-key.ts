@@ -3,10 +3,9 @@ import type { Wanted } from '../claims/step.js';
 import type { Backends, BackendStats, Farewell, RegistryBackend } from './backend.js';
 import { CONSUL_SCHEME } from './consul/service-key.js';
 
-export interface ConfiguredBackends {
-  readonly etcd: RegistryBackend;
-  readonly consul?: RegistryBackend;
-}
+/** Those that are configured, at least one. */
+export type ConfiguredBackends = Readonly<Partial<Record<BackendName, RegistryBackend>>>;
+type BackendName = 'etcd' | 'consul';
 
 /** One for all keys: a key's scheme tells which backend it goes to, and without a scheme it is etcd's. */
 export function createBackends(backends: ConfiguredBackends, log: Log): Backends {
@@ -14,24 +13,24 @@ export function createBackends(backends: ConfiguredBackends, log: Log): Backends
 }
 
 class BackendsByKey implements Backends {
-  readonly #etcd: RegistryBackend;
-  readonly #consul: RegistryBackend | undefined;
+  readonly #backends: ConfiguredBackends;
   readonly #log: Log;
-  #hasToldOfConsul = false;
+  /** Told of already. */
+  readonly #missing = new Set<BackendName>();
 
-  constructor({ etcd, consul }: ConfiguredBackends, log: Log) {
-    this.#etcd = etcd;
-    this.#consul = consul;
+  constructor(backends: ConfiguredBackends, log: Log) {
+    this.#backends = backends;
     this.#log = log;
   }
 
   want(key: string, wanted: Wanted | null): void {
-    if (!key.startsWith(CONSUL_SCHEME)) this.#etcd.want(key, wanted);
-    else if (this.#consul) this.#consul.want(key, wanted);
-    else if (wanted && !this.#hasToldOfConsul) {
-      this.#hasToldOfConsul = true;
+    const name = key.startsWith(CONSUL_SCHEME) ? 'consul' : 'etcd';
+    const backend = this.#backends[name];
+    if (backend) backend.want(key, wanted);
+    else if (wanted && !this.#missing.has(name)) {
+      this.#missing.add(name);
       const { source } = wanted;
-      this.#log.warn({ key, source }, 'a policy wants services in Consul, and no Consul agent is configured');
+      this.#log.warn({ key, source }, `a policy wants keys in ${name}, which is not configured`);
     }
   }
 
@@ -44,8 +43,9 @@ class BackendsByKey implements Backends {
   }
 
   stats(): Readonly<Record<string, BackendStats>> {
-    const etcd = this.#etcd.stats();
-    return this.#consul ? { etcd, consul: this.#consul.stats() } : { etcd };
+    return Object.fromEntries(
+      Object.entries(this.#backends).map(([name, backend]) => [name, backend.stats()]),
+    );
   }
 
   async close(how: Farewell): Promise<void> {
@@ -53,6 +53,6 @@ class BackendsByKey implements Backends {
   }
 
   #all(): RegistryBackend[] {
-    return this.#consul ? [this.#etcd, this.#consul] : [this.#etcd];
+    return Object.values(this.#backends);
   }
 }

@@ -28,7 +28,7 @@ const MAX_KEY_CHARS = 1024;
 /** etcd takes 1.5 MiB at once, and a transaction has many. */
 const MAX_VALUE_CHARS = 65_536;
 /** Our own records are not for policies, but for these. */
-const OWN = [keys.objects, keys.services];
+const OWN = [keys.objects, keys.services, keys.vsms];
 
 /**
  * The keys of a policy's result: an object of values by key, or nothing. A text is the value as it is, null is no key,

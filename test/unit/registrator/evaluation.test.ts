@@ -195,9 +195,10 @@ describe('policies over objects', () => {
     await evaluation.onChange('network', 'n', { Name: 'bridge' });
     expect(values()).toEqual({
       '/openebs/objects/n1/container/c1':
-        '{"kind":"container","id":"c1","name":"web","image":"alpine","running":true,"health":"none"}',
+        '{"kind":"container","id":"c1","name":"web","image":"alpine","running":true,"paused":false,"health":"none","networks":{"bridge":{"ip":"10.0.0.9","ip6":"","aliases":[]}}}',
       '/openebs/objects/n1/volume/data%2F..%2Fx': '{"kind":"volume","id":"data/../x","name":"data"}',
-      '/openebs/objects/n1/image/sha256%3A1': '{"kind":"image","id":"sha256:1","name":"alpine:3"}',
+      '/openebs/objects/n1/image/sha256%3A1':
+        '{"kind":"image","id":"sha256:1","name":"alpine:3","tags":["alpine:3"]}',
       '/openebs/objects/n1/network/n': '{"kind":"network","id":"n","name":"bridge"}',
     });
   });

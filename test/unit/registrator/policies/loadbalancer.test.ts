@@ -76,6 +76,7 @@ it.each([
   ['is behind none', { 'io.kontena.service.name': 'web' }, {}],
   ['is stopped', kontena, { State: { Running: false } }],
   ['is paused', kontena, { State: { Running: true, Paused: true } }],
+  ['is being stopped', kontena, { State: { Running: true, Stopping: true } }],
   ['is not healthy', kontena, { State: { Running: true, Health: { Status: 'unhealthy' } } }],
 ])('writes nothing of a container that %s', async (_, labels, more) => {
   expect(await written(labels, [], more)).toEqual({});

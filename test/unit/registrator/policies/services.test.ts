@@ -123,6 +123,7 @@ describe('services of containers', () => {
     ['exposed, not published', { ports: { '6379/tcp': [] } }, {}],
     ['stopped', { ...redis, state: { Running: false } }, {}],
     ['paused', { ...redis, state: { Running: true, Paused: true } }, {}],
+    ['being stopped', { ...redis, state: { Running: true, Stopping: true } }, {}],
     [
       'starting, by their health check',
       { ...redis, state: { Running: true, Health: { Status: 'starting' } } },

@@ -40,6 +40,8 @@ const config = z.strictObject({
   tags: z.string().default(''),
   /** Whether a container whose health check does not say healthy is left out. */
   healthyOnly: z.boolean().default(true),
+  /** Whether a container goes when it is told to stop, instead of when it has ended. */
+  drainOnStop: z.boolean().default(true),
 });
 export type ServicesConfig = z.infer<typeof config>;
 
@@ -76,8 +78,7 @@ interface Endpoint {
 
 export function servicesOf(subject: Subject, given: ServicesConfig): Service[] {
   const { container, labels } = subject;
-  if (!container?.running || container.paused) return [];
-  if (given.healthyOnly && ['starting', 'unhealthy'].includes(container.health)) return [];
+  if (!container || !serves(container, given)) return [];
   const endpoints = container.ports
     .flatMap((port) => endpointsOf(subject, container, port, given))
     .map((endpoint) => ({ endpoint, metadata: metadataOf(container, labels, endpoint.port) }))
@@ -86,6 +87,12 @@ export function servicesOf(subject: Subject, given: ServicesConfig): Service[] {
   return endpoints.map(({ endpoint, metadata }) =>
     serviceOf(subject, endpoint, metadata, { given, isOnly: ports.size === 1 }),
   );
+}
+
+function serves(container: ContainerOfSubject, { healthyOnly, drainOnStop }: ServicesConfig): boolean {
+  const { running, paused, stopping, health } = container;
+  if (!running || paused || (stopping && drainOnStop)) return false;
+  return !(healthyOnly && ['starting', 'unhealthy'].includes(health));
 }
 
 function endpointsOf(
