@@ -484,11 +484,13 @@ test('a root disk that is full loses nothing that was acknowledged, and recovers
       if (result.code === 0) acknowledged.push(name);
       else expect(result.stderr).toMatch(/full|space/i);
     }
-    // etcd ends when it finds no room for a write; the journal of events alone would bring it there in minutes.
+    // etcd ends when it finds no room for a write. Its log is laid out in pieces of 64 MB, so that takes as many bytes;
+    // the journal of events alone would bring it there in minutes.
     await waitFor(
       'etcd has ended over it',
       async () => {
-        await etcd('put', { key: '/filler', value: 'x'.repeat(500_000) }).catch(() => undefined);
+        for (let written = 0; written < 40; written += 1)
+          await etcd('put', { key: '/filler', value: 'x'.repeat(500_000) }).catch(() => undefined);
         const { code, stderr } = await host.docker('volume', 'create', '-d', 'openebs', 'four');
         const reason = 'its disk is full: less than 64 MiB are free at /var/lib/openebs/etcd';
         return code !== 0 && stderr.includes(reason);
