@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 VITEST = node_modules/.bin/node node_modules/vitest/vitest.mjs run --config test/vitest.config.ts --project
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-engines check unit integration contract e2e bench soak image plugin push clean
+.PHONY: help up down test test-engines check unit integration contract e2e bench soak image plugin registrator push clean
 
 help: ## list the targets
 	@echo 'usage: make TARGET'
@@ -42,6 +42,7 @@ integration: ## the app on real sockets with a fake engine and a real etcd
 e2e: ## the real plugin on real engines of the tests' own
 	@plugin/setup.sh test
 	@plugin/build-plugin.sh
+	@plugin/build-registrator.sh
 	@$(VITEST) e2e
 
 bench: ## measure, print each row beside its bar, write build/bench.json
@@ -61,6 +62,10 @@ image: ## build the data-plane image (build/image.tar.gz)
 plugin: ## build the plugin (build/plugin) with the image inside
 	@plugin/setup.sh build
 	@plugin/build-plugin.sh
+
+registrator: ## build the image of the stand-alone registrator; IMPORT=1 imports it as openebs/registrator
+	@plugin/setup.sh build
+	@plugin/build-registrator.sh $(if $(IMPORT),--import)
 
 push: ## push the plugin to a registry: make push PLUGIN=host/name:tag
 	@plugin/setup.sh build

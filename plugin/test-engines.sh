@@ -43,7 +43,7 @@ matters_to_live_restore() {
 }
 
 "$top/plugin/setup.sh" test
-"$top/plugin/build-plugin.sh"
+"$top/plugin/build-registrator.sh"
 [ $# -gt 0 ] || { set -- test/e2e/*.test.ts && [ -n "${ENGINES:-}" ] || rm -rf "$reports"; }
 mkdir -p "$reports"
 for engine in $engines; do

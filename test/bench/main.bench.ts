@@ -52,7 +52,7 @@ beforeAll(async () => {
 
 afterAll(async () => {
   await host.close();
-  report();
+  report('main');
 });
 
 test('start', () => {

@@ -1,4 +1,4 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 
 export interface Row {
   readonly name: string;
@@ -23,8 +23,10 @@ export function atLeast(name: string, value: number, expected: Expected): void {
   rows.push({ name, value, ...expected, ok: value >= expected.bar });
 }
 
-/** Prints the table and writes build/bench.json. */
-export function report(): void {
+const FILE = 'build/bench.json';
+
+/** Prints the table, and puts it in build/bench.json in the place of what this bench measured before. */
+export function report(bench: string): void {
   const round = (value: number) => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
   const cells = rows.map((row) => [
     row.name,
@@ -38,7 +40,17 @@ export function report(): void {
   const lines = table.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join('  '));
   console.log(lines.join('\n'));
   mkdirSync('build', { recursive: true });
-  writeFileSync('build/bench.json', `${JSON.stringify(rows, null, 2)}\n`);
+  const all = [...rowsOfOthers(bench), ...rows.map((row) => ({ bench, ...row }))];
+  writeFileSync(FILE, `${JSON.stringify(all, null, 2)}\n`);
+}
+
+function rowsOfOthers(bench: string): unknown[] {
+  try {
+    const before = JSON.parse(readFileSync(FILE, 'utf8')) as { bench?: string }[];
+    return before.filter((row) => row.bench !== undefined && row.bench !== bench);
+  } catch {
+    return [];
+  }
 }
 
 export function median(values: readonly number[]): number {
