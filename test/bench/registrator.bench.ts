@@ -1,6 +1,6 @@
 /** The registrator's figures beside their bars, as those of the volumes in main.bench.ts. */
 import { Agent, request } from 'node:http';
-import { afterAll, beforeAll, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, test } from 'vitest';
 import type { Ctx } from '../../src/context.js';
 import { createEventStream } from '../../src/docker/events.js';
 import { createLog } from '../../src/log.js';
@@ -24,7 +24,7 @@ const DEBOUNCE_MS = 50;
 let compiled: Compiled;
 let etcd: TestEtcd;
 let state: State;
-let cleanups: (() => Promise<unknown> | void)[] = [];
+let cleanups: (() => Promise<unknown>)[] = [];
 
 beforeAll(async () => {
   compiled = await compile();
@@ -38,6 +38,8 @@ afterAll(async () => {
   compiled.remove();
   report('registrator');
 });
+
+afterEach(cleanUp);
 
 /** Ends what a test has started, the last one first. */
 async function cleanUp(): Promise<void> {
@@ -152,7 +154,6 @@ test('a thousand containers', async () => {
     unit: '',
     yardstick: 'the same with 10 objects',
   });
-  await cleanUp();
 });
 
 test('a hundred thousand events', async () => {
@@ -199,7 +200,6 @@ test('a hundred thousand events', async () => {
     unit: 'ms',
     yardstick: `fixed; events came at ${rate.toFixed(0)}/s`,
   });
-  await cleanUp();
 });
 
 test("a policy of a user's in the sandbox", async () => {
@@ -222,15 +222,12 @@ test("a policy of a user's in the sandbox", async () => {
     unit: 'ms',
     yardstick: `a hundredth of its limit; ${String(bytes)} bytes, p99 ${percentile(times, 0.99).toFixed(2)} ms`,
   });
-  await cleanUp();
 });
 
 /** Calls of an engine's API, each caller on a connection of its own. */
 function apiOf(socketPath: string, callers: number) {
   const agent = new Agent({ keepAlive: true, maxSockets: callers });
-  cleanups.push(() => {
-    agent.destroy();
-  });
+  cleanups.push(() => Promise.resolve(agent.destroy()));
   return (method: string, path: string, body?: unknown): Promise<void> =>
     new Promise((resolve, reject) => {
       const headers = { 'content-type': 'application/json' };
@@ -306,7 +303,6 @@ test('from an event to etcd', async () => {
   };
   row('p50', 0.5, 50);
   row('p99', 0.99, 250);
-  await cleanUp();
 });
 
 const CALLERS = 8;
@@ -342,14 +338,16 @@ test('the engine beside a registrator whose etcd does not answer', async () => {
       node: 'rate',
     });
     etcd.kill('SIGSTOP');
-    beside.push(await createRate(api, 4));
-    await attached.kill();
-    etcd.kill('SIGCONT');
+    try {
+      beside.push(await createRate(api, 4));
+    } finally {
+      etcd.kill('SIGCONT');
+      await attached.kill();
+    }
   }
   atLeast('volumes made and removed, 8 callers, etcd paused', median(beside), {
     bar: 0.9 * median(without),
     unit: '/s',
     yardstick: `0.9 x without a registrator (${median(without).toFixed(0)}/s)`,
   });
-  await cleanUp();
 });
