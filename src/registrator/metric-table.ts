@@ -67,6 +67,15 @@ const byBackend: From<BackendStats> = {
     Object.entries(registrator?.backends ?? {}).map(([backend, stats]) => [{ backend }, value(stats)]),
 };
 
+/** Of backends that have leases. */
+const byLease: From<number> = {
+  labels: ['backend'],
+  of: ({ registrator }, value) =>
+    Object.entries(registrator?.backends ?? {}).flatMap(([backend, { leaseAgeSeconds: age }]) =>
+      age === undefined ? [] : [[{ backend }, value(age)] as const],
+    ),
+};
+
 const byPolicy: From<RegistratorStats['policies'][number]> = {
   labels: ['policy'],
   of: ({ registrator }, value) =>
@@ -207,6 +216,13 @@ const registrations = [
       'registrations_foreign',
       'Keys left alone because somebody else has written them; GET /v1/registry names them.',
       ({ foreign }) => foreign.length,
+    ],
+  ]),
+  ...rows(byLease, [
+    [
+      'registrations_lease_age_seconds',
+      'Since the last acknowledged keepalive of the oldest lease; above half of its time: keepalives are not answered.',
+      (age) => age,
     ],
   ]),
 ];

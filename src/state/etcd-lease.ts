@@ -100,8 +100,17 @@ class EtcdLease implements Lease {
     void this.#keepAlive();
   }
 
+  /** Before the server's own end of it. */
+  get #marginMs(): number {
+    return Math.min(500, this.#ttlMs / 10);
+  }
+
   get lost(): AbortSignal {
     return this.#over.signal;
+  }
+
+  ageMs(): number {
+    return Math.max(0, performance.now() - (this.#trustedUntil + this.#marginMs - this.#ttlMs));
   }
 
   async revoke(ctx: Ctx): Promise<void> {
@@ -125,8 +134,7 @@ class EtcdLease implements Lease {
   /** The server does not let it run out before then, as a grant or a keepalive has acknowledged. */
   #trust(until: number): void {
     if (this.lost.aborted) return;
-    const marginMs = Math.min(500, this.#ttlMs / 10);
-    this.#trustedUntil = Math.max(this.#trustedUntil, until - marginMs);
+    this.#trustedUntil = Math.max(this.#trustedUntil, until - this.#marginMs);
     clearTimeout(this.#fence);
     const remainingMs = this.#trustedUntil - performance.now();
     const expire = () => {

@@ -106,6 +106,7 @@ class MemoryState implements State {
     return {
       id,
       lost: over.signal,
+      ageMs: () => 0,
       revoke: async (revokeCtx) => {
         over.abort(new AppError('conflict', `the lease ${id} was revoked`));
         await this.#arrive(revokeCtx);

@@ -108,6 +108,8 @@ export interface Lease {
    * process' monotonic clock, so before the server lets anybody else in.
    */
   readonly lost: AbortSignal;
+  /** Milliseconds since the last keepalive that was acknowledged had been sent; or since the grant. */
+  ageMs(): number;
   /** Revokes it and all its keys; fine if it is gone already. `lost` aborts at once. */
   revoke(ctx: Ctx): Promise<void>;
 }

@@ -260,6 +260,7 @@ export function describeState(
       const watch = second.watch(prefix, mirror.listener);
       const lease = await state.lease(ctx, 5_000);
       expect(lease.lost.aborted).toBe(false);
+      expect(lease.ageMs()).toBeLessThan(3_000);
       await state.transact(ctx, {
         if: [],
         then: [

@@ -56,7 +56,7 @@ async function begin({ onTestFinished }: TestContext) {
   });
   return {
     etcd,
-    registrator(settings: Settings = {}): Registrator {
+    registrator: (settings: Settings = {}): Registrator => {
       const ours = { DOCKER_SOCKET: host.socket, ETCD_ENDPOINTS: etcd.endpoint };
       const one = createRegistrator({ ...ours, ...settings });
       all.push(one);
@@ -110,14 +110,9 @@ const published = (name: string) => ['-p', '80', '-e', `SERVICE_NAME=${name}`];
 async function removeAll(): Promise<void> {
   const ids = await host.ok('ps', '-aq');
   if (ids !== '') await host.ok('rm', '-f', '-v', ...ids.split('\n'));
-  await host.ok('volume', 'prune', '-f', ...(await onlyAnonymous()));
+  for (const name of (await host.ok('volume', 'ls', '-q')).split('\n').filter((line) => line !== ''))
+    await removeVolume(name);
   await host.ok('network', 'prune', '-f');
-}
-
-/** Newer engines prune volumes without a name, and others only when they are told to. */
-async function onlyAnonymous(): Promise<string[]> {
-  const { status } = await askEngine(host.socket, 'GET', '/v1.42/_ping');
-  return status === 200 ? ['--filter', 'all=1'] : [];
 }
 
 /** All of them, so many at a time. */
@@ -226,12 +221,13 @@ describe('a registrator that is killed', () => {
       const { code } = await host.docker(...choices[random.below(choices.length)]!);
       if (code === 0) carriedOut += 1;
     };
+    const changeUntil = async (over: AbortSignal) => {
+      while (!over.aborted) await change();
+    };
     let killed = 0;
     while (killed < kills) {
-      let isOver = false;
-      const changes = (async () => {
-        while (!isOver) await change();
-      })();
+      const over = new AbortController();
+      const changes = changeUntil(over.signal);
       await sleep(random.below(1_000));
       await process.kill();
       killed += 1;
@@ -243,7 +239,7 @@ describe('a registrator that is killed', () => {
         process = await one.start();
       }
       await sleep(random.below(1_000));
-      isOver = true;
+      over.abort();
       await changes;
       await process.ready();
       await isTrue(etcd, process);
@@ -664,7 +660,7 @@ describe.concurrent('while nothing changes in the engine', () => {
         all.differences.flatMap(({ key, then, isForeign }) => (isForeign ? [] : [[key, then]])),
       );
       expect(made.size).toBe(truth.size - 1);
-      for (const [key, value] of made) expect(JSON.parse(value ?? '')).toEqual(truth.get(key ?? ''));
+      for (const [key, value] of made) expect(JSON.parse(value ?? '')).toEqual(truth.get(key));
       await deleteKey(etcd, service!);
 
       const process = await one.start();

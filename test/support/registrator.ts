@@ -285,7 +285,11 @@ async function listed<T>(socketPath: string, path: string): Promise<T> {
 interface InspectedContainer {
   readonly Id: string;
   readonly Name: string;
-  readonly Config: { readonly Image: string; readonly Env: string[] | null; readonly Labels: Json | null };
+  readonly Config: {
+    readonly Image: string;
+    readonly Env: string[] | null;
+    readonly Labels: Record<string, string> | null;
+  };
   readonly State: { Running: boolean; Paused: boolean; Health?: { Status: string } };
   readonly NetworkSettings: {
     readonly Ports: Record<string, { HostIp: string; HostPort: string }[] | null> | null;
@@ -354,11 +358,9 @@ function containerDetails({ Config, State, NetworkSettings }: InspectedContainer
 }
 
 function servicesOf(container: InspectedContainer, hostname: string, address: string): Json[] {
-  const { State, NetworkSettings, Config } = container;
-  if (!State.Running || State.Paused || !['none', 'healthy'].includes(State.Health?.Status ?? 'none'))
-    return [];
+  const { NetworkSettings, Config } = container;
   const said = saidOf(Config.Env ?? [], Config.Labels ?? {});
-  if ('ignore' in said) return [];
+  if (!serves(container) || 'ignore' in said) return [];
   const published = Object.entries(NetworkSettings.Ports ?? {}).filter(([, bindings]) => bindings?.length);
   const { name: base = Config.Image.replace(/:.*/, ''), tags = '', ...attributes } = said;
   return published.flatMap(([exposed, bindings]) => {
@@ -378,12 +380,17 @@ function servicesOf(container: InspectedContainer, hostname: string, address: st
   });
 }
 
-function saidOf(env: readonly string[], labels: Json): Record<string, string> {
+function serves({ State }: InspectedContainer): boolean {
+  const health = State.Health?.Status ?? 'none';
+  return State.Running && !State.Paused && (health === 'none' || health === 'healthy');
+}
+
+function saidOf(env: readonly string[], labels: Readonly<Record<string, string>>): Record<string, string> {
   const all = [...env.map((item) => item.split(/=(.*)/s)), ...Object.entries(labels)];
   return Object.fromEntries(
     all
-      .filter(([name = '']) => String(name).startsWith('SERVICE_'))
-      .map(([name, value]) => [String(name).slice('SERVICE_'.length).toLowerCase(), String(value)]),
+      .filter(([name = '']) => name.startsWith('SERVICE_'))
+      .map(([name = '', value = '']) => [name.slice('SERVICE_'.length).toLowerCase(), value]),
   );
 }
 

@@ -30,6 +30,8 @@ export interface BackendStats {
   readonly conflicts: readonly string[];
   /** Keys that somebody who is no owner has written. */
   readonly foreign: readonly string[];
+  /** Since the last acknowledged keepalive of the lease for which that is longest ago; where there are leases. */
+  readonly leaseAgeSeconds?: number;
 }
 
 /** All that are configured, each for the keys of its scheme. */

@@ -87,6 +87,7 @@ class StateClaimKeeper implements RegistryBackend {
     this.#view.onChange((changed) => {
       this.#look([...changed, ...this.#unseen]);
       this.#unseen.clear();
+      this.#settle();
     });
     this.#running = this.#run();
   }
@@ -115,7 +116,9 @@ class StateClaimKeeper implements RegistryBackend {
   }
 
   get #pending(): number {
-    return this.#dirty.size + this.#working.size + this.#unseen.size;
+    // Before the first snapshot nobody knows what there is to withdraw.
+    const unknown = this.#complete && !this.#view.isKnown() ? 1 : 0;
+    return this.#dirty.size + this.#working.size + this.#unseen.size + unknown;
   }
 
   stats(): BackendStats {
@@ -126,7 +129,13 @@ class StateClaimKeeper implements RegistryBackend {
       failures: this.#failures,
       conflicts: this.#troubles.conflicts,
       foreign: this.#troubles.foreign,
+      ...this.#leaseAge(),
     };
+  }
+
+  #leaseAge(): Pick<BackendStats, 'leaseAgeSeconds'> {
+    const oldestMs = this.#leases.oldestMs();
+    return oldestMs === null ? {} : { leaseAgeSeconds: oldestMs / 1000 };
   }
 
   async close(how: Farewell): Promise<void> {
@@ -167,8 +176,12 @@ class StateClaimKeeper implements RegistryBackend {
         await sleep(this.#backoff.nextMs(), this.#aborted.signal);
       }
       this.#working.clear();
-      if (this.#pending === 0) for (const resolve of this.#waiting.splice(0)) resolve();
+      this.#settle();
     }
+  }
+
+  #settle(): void {
+    if (this.#pending === 0) for (const resolve of this.#waiting.splice(0)) resolve();
   }
 
   #failed(reason: unknown): void {

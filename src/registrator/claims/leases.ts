@@ -20,6 +20,8 @@ export interface OwnerLeases {
   /** The lease of a key that is shared, kept alive from here on. */
   hold(ctx: Ctx, key: string): Promise<LeaseReference>;
   isMine(leaseId: string): boolean;
+  /** Milliseconds since the last acknowledged keepalive, of the lease for which that is longest ago; null: there is none. */
+  oldestMs(): number | null;
   /** Ends those of this owner alone, with their keys. */
   revoke(ctx: Ctx): Promise<void>;
 }
@@ -61,6 +63,10 @@ export function createOwnerLeases(state: Pick<State, 'lease'>, options: LeaseOpt
       const lease = await alive(ctx, shared.get(id), id);
       shared.set(id, lease);
       return lease;
+    },
+    oldestMs: () => {
+      const alive = [...own, ...shared.values()].filter(({ lost }) => !lost.aborted);
+      return alive.length === 0 ? null : Math.max(...alive.map((lease) => lease.ageMs()));
     },
     isMine: (leaseId) => own.some(({ id, lost }) => id === leaseId && !lost.aborted),
     async revoke(ctx) {

@@ -15,6 +15,8 @@ import type { Held, Seen } from './step.js';
 export interface RegistryView {
   /** Whether this owner has a claim of the key, or nobody has one any more and somebody has to clear up. */
   concerns(key: string, owner: string): boolean;
+  /** Whether all claims are known, as the first snapshot has them. */
+  isKnown(): boolean;
   /** Null while the first snapshots are not there. */
   seen(key: string): Seen | null;
   /** Keys of all claims of this owner. */
@@ -110,6 +112,10 @@ class WatchedView implements RegistryView {
     const claims = this.#claims.get(key);
     if (claims) return claims.has(keys.claim(key, owner));
     return Boolean(this.#registry.known.get(keys.sharedKey(key))?.entry);
+  }
+
+  isKnown(): boolean {
+    return this.#registry.revision !== null;
   }
 
   seen(key: string): Seen | null {

@@ -195,7 +195,7 @@ describe('policies over objects', () => {
     await evaluation.onChange('network', 'n', { Name: 'bridge' });
     expect(values()).toEqual({
       '/openebs/objects/n1/container/c1':
-        '{"kind":"container","id":"c1","name":"web","image":"alpine","running":true,"paused":false,"health":"none","networks":{"bridge":{"ip":"10.0.0.9","ip6":"","aliases":[]}}}',
+        '{"kind":"container","id":"c1","name":"web","image":"alpine","running":true,"paused":false,"health":"none","networks":{"bridge":{"ip":"172.18.0.2","ip6":"","aliases":[]}}}',
       '/openebs/objects/n1/volume/data%2F..%2Fx': '{"kind":"volume","id":"data/../x","name":"data"}',
       '/openebs/objects/n1/image/sha256%3A1':
         '{"kind":"image","id":"sha256:1","name":"alpine:3","tags":["alpine:3"]}',
