@@ -1,7 +1,7 @@
 /** All that an engine has, by kind: what there is, and what it says of each. */
 import Docker from 'dockerode';
 import type { Ctx } from '../context.js';
-import { call, orAbsent, statusOf } from './engine-call.js';
+import { call, orAbsent } from './engine-call.js';
 
 export const objectKinds = [
   'container',
@@ -29,8 +29,8 @@ export interface EngineObjects {
 
 /** An object of a driver that does not answer, say, holds up none of the others for longer. */
 const TIMEOUT_MS = 15_000;
-/** What an engine answers that is no manager: 503 since 1.24, 406 before. */
-const NO_MANAGER = [503, 406];
+/** What an engine says that is no manager. One that has no leader at the moment says something else with the same status. */
+const NO_MANAGER = /not (a swarm manager|part of a swarm)/i;
 
 export function createEngineObjects(socketPath: string): EngineObjects {
   const docker = new Docker({ socketPath });
@@ -41,21 +41,32 @@ export function createEngineObjects(socketPath: string): EngineObjects {
       call(
         ctx,
         `list every ${kind}`,
-        (signal) =>
-          list[kind](signal).catch((reason: unknown) => {
-            if (NO_MANAGER.includes(statusOf(reason) ?? 0) && isOfSwarm(kind)) return [];
-            throw reason;
-          }),
+        (signal) => whereManager(kind, () => list[kind](signal), []),
         TIMEOUT_MS,
       ),
     inspect: (ctx, kind, id) =>
       call(
         ctx,
         `inspect ${kind} ${id}`,
-        (signal) => orAbsent(async () => (await inspect[kind](id, signal)) as Inspected, null),
+        (signal) =>
+          whereManager(
+            kind,
+            () => orAbsent(async () => (await inspect[kind](id, signal)) as Inspected, null),
+            null,
+          ),
         TIMEOUT_MS,
       ),
   };
+}
+
+/** An engine that is no manager, or no more, knows no object of Swarm's. */
+async function whereManager<T>(kind: ObjectKind, operation: () => Promise<T>, otherwise: T): Promise<T> {
+  try {
+    return await operation();
+  } catch (reason) {
+    if (isOfSwarm(kind) && reason instanceof Error && NO_MANAGER.test(reason.message)) return otherwise;
+    throw reason;
+  }
 }
 
 function isOfSwarm(kind: ObjectKind): boolean {

@@ -111,6 +111,9 @@ process.on('unhandledRejection', (reason) => {
   process.exit(EXIT_INTERNAL);
 });
 
+// What is waited for keeps no process alive by itself: neither an engine that is away nor the next try.
+setInterval(() => undefined, 3_600_000);
+
 try {
   process.exitCode = await main();
 } catch (reason) {

@@ -15,6 +15,7 @@ import type { Wanted } from '../registrator/claims/step.js';
 import { createMetrics, type Metrics } from '../registrator/metrics.js';
 import type { NodeOfSubject } from '../registrator/policies/subject.js';
 import { createRegistrator, type Registrator } from '../registrator/registrator.js';
+import { keys } from '../state/keys.js';
 import type { State } from '../state/state.js';
 import { connectConsul, connectEtcd, hostAddress } from './registration.js';
 import type { StandaloneSettings } from './settings.js';
@@ -63,15 +64,17 @@ export async function dryRun(ctx: Ctx, settings: StandaloneSettings): Promise<Dr
   const wanted = new Map<string, Wanted>();
   const stream = createEventStream({ socketPath: settings.DOCKER_SOCKET, log });
   const state = await connectEtcd(settings, log);
+  // A run waits for etcd; who looks wants to be told that it is away.
+  await state?.range(ctx, keys.policies);
   const registrator = registratorOf(settings, { log, node, state, stream, backends: recording(wanted) });
   try {
     await registrator.ready;
-    const keys = new Map([...wanted].filter(([key]) => key.startsWith('/')));
+    const inEtcd = new Map([...wanted].filter(([key]) => key.startsWith('/')));
     const limited = withDeadline(ctx, DRY_RUN_MS);
-    const changes = state ? await differences(limited, state, ownerOf(node, settings), keys) : [];
+    const changes = state ? await differences(limited, state, ownerOf(node, settings), inEtcd) : [];
     return {
       differences: changes,
-      unchanged: keys.size - changes.filter(({ key }) => keys.has(key)).length,
+      unchanged: inEtcd.size - changes.filter(({ key }) => inEtcd.has(key)).length,
       consul: [...wanted].filter(([key]) => !key.startsWith('/')).map(([key, { value }]) => ({ key, value })),
       problems: registrator
         .stats()

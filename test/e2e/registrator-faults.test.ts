@@ -541,7 +541,12 @@ describe.concurrent('while nothing changes in the engine', () => {
     const before = await keyIn(etcd, SHARED);
     const [first, second] = await Promise.all([one.start(), other.start()]);
     await Promise.all([first.ready(), second.ready()]);
-    await waitFor('both claim it', async () => (await claims(etcd, 'one')) && (await claims(etcd, 'other')));
+    await waitFor(
+      'both claim it',
+      async () => (await claims(etcd, 'one')) && (await claims(etcd, 'other')),
+    ).catch((reason: unknown) => {
+      throw new Error(`${String(reason)}\n${first.output()}\n${second.output()}`);
+    });
     for (const process of [first, second])
       expect((await process.stats()).backends['etcd']?.foreign).toEqual([SHARED]);
     await first.stop();

@@ -37,12 +37,12 @@ export interface ListedService {
   readonly Address: string;
 }
 
-const program = resolve(import.meta.dirname, '../../build/cache/consul1.8.7/usr/bin/consul');
+export const consulProgram = resolve(import.meta.dirname, '../../build/cache/consul1.8.7/usr/bin/consul');
 
 /** Null when there is one; tests on a real agent are skipped otherwise, and their output says why. */
-export const whyNoConsul = existsSync(program)
+export const whyNoConsul = existsSync(consulProgram)
   ? null
-  : `${program} is missing: plugin/setup.sh test fetches it from deb.debian.org`;
+  : `${consulProgram} is missing: plugin/setup.sh test fetches it from deb.debian.org`;
 
 /** Paths of PEM files. */
 export interface TestConsulTls {
@@ -97,7 +97,7 @@ export async function startConsul(settings: object = {}, tls?: TestConsulTls): P
     return text === '' ? undefined : JSON.parse(text);
   };
   const start = async () => {
-    child = spawn(program, ['agent', '-hcl', JSON.stringify(configuration)]);
+    child = spawn(consulProgram, ['agent', '-hcl', JSON.stringify(configuration)]);
     output = '';
     const collect = (chunk: Buffer) => (output += chunk.toString());
     child.stdout?.on('data', collect);

@@ -366,13 +366,14 @@ function servicesOf(container: InspectedContainer, hostname: string, address: st
   return published.flatMap(([exposed, bindings]) => {
     const [port = '', protocol = 'tcp'] = exposed.split('/');
     const udp = protocol === 'udp' ? ['udp'] : [];
-    const byPort = new Map((bindings ?? []).map((binding) => [binding.HostPort, binding]));
+    // Of a port that the engine chose, the number for IPv6 is another one, and not of this address.
+    const reached = (bindings ?? []).filter(({ HostIp }) => HostIp !== '::');
+    const byPort = new Map(reached.map((binding) => [binding.HostPort, binding]));
     return [...byPort.values()].map(({ HostIp, HostPort }, index) => ({
       id: [hostname, container.Name.slice(1), port, ...udp, ...(index > 0 ? [HostPort] : [])].join(':'),
       name: published.length === 1 ? base : `${base}-${port}`,
       address: ['', '0.0.0.0', '::'].includes(HostIp) ? address : HostIp,
       port: Number(HostPort),
-      exposedPort: Number(port),
       protocol,
       tags: [...tags.split(',').filter((tag) => tag !== ''), ...udp],
       attributes,

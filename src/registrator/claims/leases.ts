@@ -53,7 +53,8 @@ export function createOwnerLeases(state: Pick<State, 'lease'>, options: LeaseOpt
   return {
     async withRoom(ctx, inUse) {
       for (let index = 0; ; index += 1) {
-        const lease = await alive(ctx, own[index], leaseNumber(`owner ${owner} ${String(index)}`));
+        const id = own[index]?.id ?? leaseNumber(`owner ${owner} ${String(index)}`);
+        const lease = await alive(ctx, own[index], id);
         own[index] = lease;
         if (inUse(lease.id) < CLAIMS_PER_LEASE) return lease;
       }

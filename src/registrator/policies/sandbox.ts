@@ -37,6 +37,8 @@ export interface SandboxLimits {
 }
 
 const LIMITS: SandboxLimits = { loadMs: 1_000, runMs: 100, graceMs: 3_000 };
+/** No policy's fault: on a host that boots, say, a thread is slow to start. */
+const START_MS = 60_000;
 
 export function createSandbox(limits: Partial<SandboxLimits> = {}): Sandbox {
   return new WorkerSandbox({ ...LIMITS, ...limits });
@@ -97,6 +99,8 @@ class WorkerSandbox implements Sandbox {
   async #ready(): Promise<void> {
     if (this.#worker) return;
     this.#worker = this.#start();
+    const started = await this.#send({ start: true, limitMs: START_MS });
+    if ('error' in started) throw new AppError('unavailable', `no policy can run: ${started.error}`);
     for (const [name, module] of this.#sources) {
       await this.#send({ load: name, ...module, limitMs: this.#limits.loadMs });
     }

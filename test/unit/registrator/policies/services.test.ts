@@ -161,6 +161,19 @@ describe('services of containers', () => {
     });
   });
 
+  it('have the port of their address where the engine has chosen another one for the other family', async () => {
+    const ports = { '80/tcp': ['0.0.0.0:32769', ':::32768'] };
+    expect(await registered({ ...nginx, ports }, plain)).toEqual({
+      '/p/nginx/hostname:nginx.0:80': '192.168.1.102:32769',
+    });
+    expect(await registered({ ...nginx, ports }, { ...plain, ip: '2001:db8::2' })).toEqual({
+      '/p/nginx/hostname:nginx.0:80': '[2001:db8::2]:32768',
+    });
+    expect(await registered({ ...nginx, ports: { '80/tcp': [':::32768'] } }, plain)).toEqual({
+      '/p/nginx/hostname:nginx.0:80': '192.168.1.102:32768',
+    });
+  });
+
   it('have the address that the settings, or a label, say', async () => {
     expect(await registered(redis, { ...plain, ip: '10.0.0.1' })).toEqual({
       '/p/redis/hostname:redis.0:6379': '10.0.0.1:10000',

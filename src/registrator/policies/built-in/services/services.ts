@@ -106,13 +106,24 @@ function endpointsOf(
   const host = hostAddress(subject, given);
   // Nothing is published of who is on the host's own network: what it exposes is there.
   if (container.hostNetwork) return [{ port, address: host, number: port.port, isFurther: false }];
-  const numbers = [...new Map(port.published.map((binding) => [binding.port, binding])).values()];
+  const reached = reachedAt(host, port.published);
+  const numbers = [...new Map(reached.map((binding) => [binding.port, binding])).values()];
   return numbers.map(({ ip, port: number }, index) => ({
     port,
     address: ['', '0.0.0.0', '::'].includes(ip) ? host : ip,
     number,
     isFurther: index > 0,
   }));
+}
+
+/**
+ * Of a port that the engine has chosen, IPv4 and IPv6 have different numbers, and what is one's may be another container's
+ * at the other: a binding to all addresses counts for those of its kind only, unless there is no such.
+ */
+function reachedAt(host: string, published: PortOfSubject['published']): PortOfSubject['published'] {
+  const [own, other] = isIPv6(host) ? ['::', '0.0.0.0'] : ['0.0.0.0', '::'];
+  if (!published.some(({ ip }) => ip === own)) return published;
+  return published.filter(({ ip }) => ip !== other);
 }
 
 function hostAddress({ labels, node }: Subject, { ip, ipLabel }: ServicesConfig): string {
