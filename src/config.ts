@@ -54,7 +54,7 @@ export const settings = {
   ],
   REGISTRY_AT_STOP: [
     'hand-over',
-    'What becomes of registrations when the plugin stops: hand-over (they stay for 30 s) or withdraw',
+    'What becomes of registrations when the plugin stops: hand-over (keys stay for 30 s, services at Consul until the next start) or withdraw',
   ],
   CONSUL_ADDRESS: ['', 'Consul agent of this host, like http://127.0.0.1:8500; empty: none'],
   CONSUL_TOKEN_FILE: ['', 'File that holds the token for that agent, a path of the host below /var/lib'],

@@ -27,10 +27,13 @@ const ASK_MS = 2_000;
 export function withVsms(objects: EngineObjects, roles: Pick<RoleContainers, 'observe'>): Vsms {
   /** By container: what was last told of it. */
   const targets = new Map<string, Target>();
+  /** By name: what it last said. One that is slow to answer has not changed. */
+  const said = new Map<string, VsmFacts>();
 
   async function look(ctx: Ctx, name: string): Promise<VsmFacts | null> {
     const observed = await roles.observe(withDeadline(ctx, ASK_MS), name).catch(() => null);
-    return observed && factsOf(observed, name);
+    if (observed) said.set(name, factsOf(observed, name));
+    return said.get(name) ?? null;
   }
 
   async function follow(ctx: Ctx, changed: (containerId: string) => void): Promise<void> {
@@ -49,7 +52,10 @@ export function withVsms(objects: EngineObjects, roles: Pick<RoleContainers, 'ob
         const inspected = await objects.inspect(ctx, kind, id);
         const name = kind === 'container' && inspected ? targetNameOf(inspected) : null;
         if (!inspected || name === null) {
-          if (kind === 'container') targets.delete(id);
+          if (kind === 'container') {
+            said.delete(targets.get(id)?.name ?? '');
+            targets.delete(id);
+          }
           return inspected;
         }
         const facts = await look(ctx, name);

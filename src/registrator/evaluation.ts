@@ -3,10 +3,11 @@
  * What one event costs is the number of policies, however many objects there are.
  *
  * INVARIANT: a policy that fails harms nobody else. What it gave for an object before stays until it gives something else
- * or the object goes; it is told what failed, and one that takes its time again and again is left out until it changes.
+ * or the object goes; it is told what failed, and one that takes its time again and again is left out until it changes. What failed
+ * for another reason than the policy is thrown at the end, to be tried again.
  */
 import type { Inspected, ObjectKind } from '../docker/objects.js';
-import { AppError } from '../errors.js';
+import { AppError, hasCode } from '../errors.js';
 import type { Log } from '../log.js';
 import { keysOf, type Policy } from './policies/policy.js';
 import { type NodeOfSubject, type Subject, subjectOf } from './policies/subject.js';
@@ -35,14 +36,15 @@ export interface PolicyProblem {
 }
 
 const NOTHING: ReadonlyMap<string, string> = new Map();
-const SLOW_MS = 90;
-const SLOW_IN_A_ROW = 5;
+/** So often too slow, and it is left out; five that were in time make good for one. */
+const SLOW_LIMIT = 5;
+const SLOW_FORGIVEN = 0.2;
 
 export class Evaluation {
   readonly #options: EvaluationOptions;
   readonly #policies = new Map<string, Policy>();
   readonly #problems = new Map<string, PolicyProblem>();
-  /** How often in a row a policy was slow. */
+  /** How often a policy was too slow, less what it was forgiven. */
   readonly #slow = new Map<string, number>();
 
   constructor(options: EvaluationOptions) {
@@ -75,35 +77,47 @@ export class Evaluation {
       return;
     }
     const subject = subjectOf(kind, id, object, node);
+    const unfinished: unknown[] = [];
     for (const policy of [...this.#policies.values()]) {
       // The version before this one may have had a function for the kind.
       if (!policy.kinds.has(kind)) registry.set(policy, { kind, id }, NOTHING);
-      else if ((this.#slow.get(policy.name) ?? 0) < SLOW_IN_A_ROW) await this.#evaluate(policy, subject);
+      else if ((this.#slow.get(policy.name) ?? 0) < SLOW_LIMIT)
+        await this.#evaluate(policy, subject).catch((reason: unknown) => unfinished.push(reason));
     }
+    if (unfinished.length > 0) throw unfinished[0];
   }
 
+  /** @throws AppError `unavailable` when that is not the policy's answer: another try may bring it. */
   async #evaluate(policy: Policy, subject: Subject): Promise<void> {
     const { kind, id, name } = subject;
     const startMs = performance.now();
     let failed = false;
     try {
       const keys = keysOf(await policy.run(subject));
-      // It may have been taken away, or replaced, meanwhile.
-      if (this.#policies.get(policy.name) !== policy) return;
+      if (!this.#isCurrent(policy)) return;
       this.#options.registry.set(policy, { kind, id }, keys);
-      this.#slow.delete(policy.name);
+      this.#slow.set(policy.name, Math.max(0, (this.#slow.get(policy.name) ?? 0) - SLOW_FORGIVEN));
       this.#problems.delete(policy.name);
     } catch (reason) {
+      if (!this.#isCurrent(policy)) return;
       failed = true;
-      this.#failed(policy, `${kind} ${name}`, reason, performance.now() - startMs);
+      this.#failed(policy, `${kind} ${name}`, reason);
+      if (hasCode(reason, 'unavailable')) throw reason;
+    } finally {
+      this.#options.evaluated?.({ policy: policy.name, kind, tookMs: performance.now() - startMs, failed });
     }
-    this.#options.evaluated?.({ policy: policy.name, kind, tookMs: performance.now() - startMs, failed });
   }
 
-  #failed(policy: Policy, object: string, reason: unknown, tookMs: number): void {
-    const times = tookMs >= SLOW_MS ? (this.#slow.get(policy.name) ?? 0) + 1 : 0;
+  /** It may have been taken away, or replaced, meanwhile. */
+  #isCurrent(policy: Policy): boolean {
+    return this.#policies.get(policy.name) === policy;
+  }
+
+  #failed(policy: Policy, object: string, reason: unknown): void {
+    const isSlow = hasCode(reason, 'deadline_exceeded', 'unavailable');
+    const times = (this.#slow.get(policy.name) ?? 0) + (isSlow ? 1 : 0);
     this.#slow.set(policy.name, times);
-    const left = times >= SLOW_IN_A_ROW ? ': left out until it is changed' : '';
+    const left = times >= SLOW_LIMIT ? ': left out until it is changed' : '';
     const problem = `${AppError.from(reason).message}${left}`;
     const known = this.#problems.get(policy.name);
     this.#problems.set(policy.name, { policy: policy.name, object, problem });

@@ -1,5 +1,5 @@
 import type { BackendStats } from './backends/backend.js';
-import type { ObserverStats } from './objects/observed-objects.js';
+import type { ObserverStats } from './objects/limits.js';
 
 /** How the registrator is doing; JSON. */
 export interface RegistratorStats {

@@ -10,18 +10,15 @@ import type { Log } from '../log.js';
 import type { State } from '../state/state.js';
 import type { Backends, Farewell } from './backends/backend.js';
 import { type Evaluated, Evaluation } from './evaluation.js';
-import {
-  createObservedObjects,
-  type ObservedObjects,
-  type ObserverLimits,
-} from './objects/observed-objects.js';
+import type { ObserverLimits } from './objects/limits.js';
+import { createObservedObjects, type ObservedObjects } from './objects/observed-objects.js';
 import type { BuiltInName } from '../config-values.js';
 import { createPolicyLibrary, type PolicyLibrary } from './policies/library/library.js';
 import { createPolicyDirectory } from './policies/library/policy-files.js';
 import { createSandbox, type Sandbox } from './policies/sandbox.js';
 import type { NodeOfSubject } from './policies/subject.js';
 import type { PolicyStatus, RegistratorStats } from './registrator-stats.js';
-import { createRegistry } from './registry.js';
+import { createRegistry, parseSource } from './registry.js';
 
 export interface RegistratorOptions {
   /** Where instances of policies are followed; null: nowhere. */
@@ -66,8 +63,9 @@ class PolicyRegistrator implements Registrator {
   readonly #library: PolicyLibrary;
   readonly #ready = Promise.withResolvers<undefined>();
   #observed: ObservedObjects | null = null;
+  #timer: NodeJS.Timeout | undefined;
   #isReady = false;
-  #isClosing = false;
+  readonly #closing = new AbortController();
 
   constructor(options: RegistratorOptions) {
     const { backends, log, node, evaluated, policies } = options;
@@ -113,7 +111,7 @@ class PolicyRegistrator implements Registrator {
   /** Objects are looked at when the policies are known: what they gave before is not withdrawn and put back. */
   async #begin(): Promise<void> {
     await this.#library.loaded;
-    if (this.#isClosing) return;
+    if (this.#isClosing()) return;
     const { stream, objects, log, limits, backends } = this.#options;
     this.#observed = createObservedObjects({
       stream,
@@ -123,11 +121,31 @@ class PolicyRegistrator implements Registrator {
       ...(limits ? { limits } : {}),
     });
     await this.#observed.complete;
-    backends.complete();
+    await this.#library.whole;
+    if (this.#isClosing()) return;
+    this.#complete();
     await backends.settled();
     this.#isReady = true;
     this.#ready.resolve(undefined);
     log.info({ registered: this.stats().backends }, 'what runs here is registered');
+  }
+
+  #isClosing(): boolean {
+    return this.#closing.signal.aborted;
+  }
+
+  /** Now, and again and again: what could not be known at first may be known later. */
+  #complete(): void {
+    this.#options.backends.complete((source) => this.#isUnknown(source));
+    this.#timer ??= setInterval(() => {
+      this.#complete();
+    }, COMPLETE_EVERY_MS).unref();
+  }
+
+  /** What a claim of before comes from is not known now: a policy with a mistake, an object that cannot be looked at. */
+  #isUnknown(source: string): boolean {
+    const { policy, kind, id } = parseSource(source);
+    return this.#library.isInTrouble(policy) || this.#observed?.isUnknown(kind, id) === true;
   }
 
   stats(): RegistratorStats {
@@ -144,10 +162,11 @@ class PolicyRegistrator implements Registrator {
   }
 
   async close(farewell: Farewell): Promise<void> {
-    this.#isClosing = true;
-    await this.#library.close();
-    await this.#observed?.close();
-    await Promise.all([this.#options.backends.close(farewell), this.#sandbox.close()]);
+    this.#closing.abort();
+    clearInterval(this.#timer);
+    // All at once: what waits for a policy ends with the sandbox.
+    await Promise.all([this.#library.close(), this.#observed?.close(), this.#sandbox.close()]);
+    await this.#options.backends.close(farewell);
   }
 
   #policies(): PolicyStatus[] {
@@ -160,4 +179,5 @@ class PolicyRegistrator implements Registrator {
   }
 }
 
+const COMPLETE_EVERY_MS = 60_000;
 const NOTHING_OBSERVED = { known: {}, pending: 0, inspections: 0, changes: 0, reconciles: 0, failures: 0 };

@@ -50,7 +50,7 @@ class ClaimingRegistry implements Registry {
 
   set(policy: Policy, object: ObjectName, keys: ReadonlyMap<string, string>): void {
     const objectName = nameOf(object);
-    const source = `${policy.name} ${objectName}`;
+    const source = sourceOf(policy.name, objectName);
     const objects = this.#byPolicy.get(policy.name) ?? new Map<string, readonly string[]>();
     const before = objects.get(objectName) ?? [];
     if (keys.size > 0) objects.set(objectName, [...keys.keys()]);
@@ -63,14 +63,14 @@ class ClaimingRegistry implements Registry {
 
   dropPolicy(name: string): void {
     for (const [objectName, keys] of this.#byPolicy.get(name) ?? [])
-      for (const key of keys) this.#take(key, `${name} ${objectName}`);
+      for (const key of keys) this.#take(key, sourceOf(name, objectName));
     this.#byPolicy.delete(name);
   }
 
   dropObject(object: ObjectName): void {
     const objectName = nameOf(object);
     for (const [policy, objects] of this.#byPolicy) {
-      for (const key of objects.get(objectName) ?? []) this.#take(key, `${policy} ${objectName}`);
+      for (const key of objects.get(objectName) ?? []) this.#take(key, sourceOf(policy, objectName));
       objects.delete(objectName);
     }
   }
@@ -115,6 +115,16 @@ function wantedOf(given: ReadonlyMap<string, Given>): Wanted {
     overwrite: all.some(({ overwrite }) => overwrite),
     source: first ?? '',
   };
+}
+
+/** What a claim says that it comes from. */
+function sourceOf(policy: string, objectName: string): string {
+  return `${policy} ${objectName}`;
+}
+
+export function parseSource(source: string): ObjectName & { readonly policy: string } {
+  const [policy = '', kind = '', ...id] = source.split(' ');
+  return { policy, kind: kind as ObjectKind, id: id.join(' ') };
 }
 
 function nameOf({ kind, id }: ObjectName): string {

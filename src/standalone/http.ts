@@ -29,6 +29,8 @@ export function serveHttp(
 function listen(server: Server, host: string, port: number): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
+    // Later ones, as for want of descriptors, are of single connections.
+    server.on('error', () => undefined);
     server.listen(port, host, resolve);
   });
 }

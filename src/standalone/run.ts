@@ -6,6 +6,7 @@ import type { EventStream } from '../docker/event-stream.js';
 import { createEventStream } from '../docker/events.js';
 import { createEngineObjects } from '../docker/objects.js';
 import { untilDone } from '../lib/until-done.js';
+import { AppError } from '../errors.js';
 import type { Log } from '../log.js';
 import type { Backends } from '../registrator/backends/backend.js';
 import { createBackends } from '../registrator/backends/by-key.js';
@@ -39,7 +40,7 @@ export async function startAlone(ctx: Ctx, settings: StandaloneSettings): Promis
   const metrics = createMetrics(() => ({
     registrator: registrator.stats(),
     stream: stream.stats(),
-    healthy: isHealthy(registrator),
+    healthy: registrator.stats().ready,
   }));
   stream.subscribe((items) => {
     for (const item of items) metrics.event(item, Date.now());
@@ -68,13 +69,13 @@ export async function dryRun(ctx: Ctx, settings: StandaloneSettings): Promise<Dr
   await state?.range(ctx, keys.policies);
   const registrator = registratorOf(settings, { log, node, state, stream, backends: recording(wanted) });
   try {
-    await registrator.ready;
+    await Promise.race([registrator.ready, outOfTime(ctx)]);
     const inEtcd = new Map([...wanted].filter(([key]) => key.startsWith('/')));
     const limited = withDeadline(ctx, DRY_RUN_MS);
     const changes = state ? await differences(limited, state, ownerOf(node, settings), inEtcd) : [];
     return {
       differences: changes,
-      unchanged: inEtcd.size - changes.filter(({ key }) => inEtcd.has(key)).length,
+      unchanged: state === null ? 0 : inEtcd.size - changes.filter(({ key }) => inEtcd.has(key)).length,
       consul: [...wanted].filter(([key]) => !key.startsWith('/')).map(([key, { value }]) => ({ key, value })),
       problems: registrator
         .stats()
@@ -87,6 +88,17 @@ export async function dryRun(ctx: Ctx, settings: StandaloneSettings): Promise<Dr
   }
 }
 
+/** @throws AppError */
+async function outOfTime({ signal }: Ctx): Promise<never> {
+  await new Promise((resolve) => {
+    signal.addEventListener('abort', resolve, { once: true });
+  });
+  throw new AppError(
+    'deadline_exceeded',
+    'not all that runs could be looked at in time: the engine, or etcd, does not answer; "run" logs which',
+  );
+}
+
 const DRY_RUN_MS = 60_000;
 
 export interface DryRun {
@@ -96,11 +108,6 @@ export interface DryRun {
   /** Services that would be kept at the agent. */
   readonly consul: readonly { readonly key: string; readonly value: string }[];
   readonly problems: readonly { readonly name: string; readonly problem: string }[];
-}
-
-/** Ready, and nothing waits for a store that fails. */
-export function isHealthy(registrator: Registrator): boolean {
-  return registrator.stats().ready;
 }
 
 function ownerOf(node: NodeOfSubject, { INSTANCE: instance }: StandaloneSettings): string {

@@ -16,7 +16,10 @@ export const settings = {
     "The engine's socket; mount its directory, so that it survives a restart",
   ],
   ADDRESS: ['', "Of services on published ports; empty: the host's first address that is not loopback"],
-  ETCD_ENDPOINTS: ['http://127.0.0.1:2379', 'URLs of etcd, separated by commas; none: without etcd'],
+  ETCD_ENDPOINTS: [
+    '',
+    'URLs of etcd, separated by commas, or none; empty: http://127.0.0.1:2379, or none where CONSUL_ADDRESS is set',
+  ],
   ETCD_CA_FILE: ['', 'Certificate authority of that etcd'],
   ETCD_CERT_FILE: ['', 'Client certificate for that etcd'],
   ETCD_KEY_FILE: ['', 'Key of the client certificate'],
@@ -34,7 +37,7 @@ export const settings = {
   POLICY_DIR: ['/etc/openebs/policies', 'Policies of yours, and configurations of all'],
   AT_STOP: [
     'hand-over',
-    'What becomes of registrations at SIGTERM: hand-over (they stay for LEASE) or withdraw',
+    'What becomes of registrations at SIGTERM: hand-over (keys stay for LEASE, services at Consul until the next start) or withdraw',
   ],
   LEASE: ['30s', 'How long registrations outlive a registrator that was killed, 5s to 1h'],
   RESYNC: ['5m', 'How often all objects are looked at without an event, 10s to 1d'],
@@ -52,9 +55,7 @@ const schema = z
     INSTANCE: name,
     DOCKER_SOCKET: z.string(),
     ADDRESS: text((value) => (value === '' ? undefined : address(value))),
-    ETCD_ENDPOINTS: text((value) =>
-      value === 'none' ? [] : value.split(',').map((url) => endpoint(url.trim())),
-    ),
+    ETCD_ENDPOINTS: text(endpoints),
     ETCD_CA_FILE: file,
     ETCD_CERT_FILE: file,
     ETCD_KEY_FILE: file,
@@ -76,6 +77,9 @@ const schema = z
     const complain = (path: SettingName, message: string, wrong: boolean) => {
       if (wrong) context.addIssue({ code: 'custom', path: [path], message });
     };
+    const given = values.ETCD_ENDPOINTS ?? [];
+    const secure = given.filter((url) => url.startsWith('https:')).length;
+    complain('ETCD_ENDPOINTS', 'must be all http or all https', secure > 0 && secure < given.length);
     const pairs = [
       ['ETCD_CERT_FILE', 'ETCD_KEY_FILE'],
       ['ETCD_USER', 'ETCD_PASSWORD_FILE'],
@@ -86,10 +90,21 @@ const schema = z
     complain(
       'ETCD_ENDPOINTS',
       'is none, and there is no CONSUL_ADDRESS: nothing could be registered anywhere',
-      values.ETCD_ENDPOINTS.length === 0 && values.CONSUL_ADDRESS === undefined,
+      values.ETCD_ENDPOINTS?.length === 0 && values.CONSUL_ADDRESS === undefined,
     );
-  });
+  })
+  .transform((values) => ({
+    ...values,
+    ETCD_ENDPOINTS:
+      values.ETCD_ENDPOINTS ?? (values.CONSUL_ADDRESS === undefined ? ['http://127.0.0.1:2379'] : []),
+  }));
 export type StandaloneSettings = z.infer<typeof schema>;
+
+/** Undefined: as it follows from the others. */
+function endpoints(value: string): readonly string[] | undefined {
+  if (value === '') return undefined;
+  return value === 'none' ? [] : value.split(',').map((url) => endpoint(url.trim()));
+}
 
 function consulAddress(value: string): string {
   return value.startsWith('unix:///') ? value : endpoint(value);

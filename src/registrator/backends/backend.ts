@@ -8,8 +8,11 @@ import type { Wanted } from '../claims/step.js';
 export interface RegistryBackend {
   /** From now on; null withdraws. The last word counts. */
   want(key: string, wanted: Wanted | null): void;
-  /** All that is wanted has been said: what this owner has left there, and nobody wants any more, is withdrawn. */
-  complete(): void;
+  /**
+   * All that is wanted has been said: what this owner has left there, and nobody wants any more, is withdrawn, but for
+   * what comes from a source that `keep` tells to be not known yet. May be said again, with another `keep`.
+   */
+  complete(keep?: (source: string) => boolean): void;
   /** Resolves when all that was wanted at this moment is so, or cannot be because a key is somebody else's. */
   settled(): Promise<void>;
   stats(): BackendStats;

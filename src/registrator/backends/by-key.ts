@@ -34,8 +34,8 @@ class BackendsByKey implements Backends {
     }
   }
 
-  complete(): void {
-    for (const backend of this.#all()) backend.complete();
+  complete(keep?: (source: string) => boolean): void {
+    for (const backend of this.#all()) backend.complete(keep);
   }
 
   async settled(): Promise<void> {

@@ -16,6 +16,7 @@ import type { LeaseReference, State, Transaction } from '../../state/state.js';
 import type { BackendStats, Farewell, RegistryBackend } from '../backends/backend.js';
 import { createOwnerLeases, type OwnerLeases, sharedLeaseOf } from './leases.js';
 import { type Held, type Owner, type Seen, stepOf, type Wanted } from './step.js';
+import { isRefusal, join, packed, type Prepared, SetAside } from './together.js';
 import { Troubles } from './troubles.js';
 import { createRegistryView, readSeen, type RegistryView } from './view.js';
 
@@ -31,8 +32,10 @@ export interface ClaimKeeperOptions {
 
 const LEASE_MS = 30_000;
 const CALL_MS = 5_000;
-const CLOSE_MS = 5_000;
-/** etcd takes 128 comparisons and as many operations at once. */
+/** An engine gives the whole plugin ten seconds. */
+const SETTLE_MS = 2_500;
+const REVOKE_MS = 1_500;
+/** Keys that are looked at together. */
 const AT_ONCE = 120;
 const SIDE_BY_SIDE = 8;
 const TRIES = 5;
@@ -42,11 +45,6 @@ export function createClaimKeeper(options: ClaimKeeperOptions): RegistryBackend 
   const keeper = new StateClaimKeeper(options);
   keeper.start();
   return keeper;
-}
-
-interface Prepared {
-  readonly key: string;
-  readonly transaction: Transaction;
 }
 
 class StateClaimKeeper implements RegistryBackend {
@@ -59,12 +57,16 @@ class StateClaimKeeper implements RegistryBackend {
   readonly #working = new Set<string>();
   /** What has been asked of etcd, and is not known yet. */
   readonly #unseen = new Set<string>();
+  readonly #aside = new SetAside((again) => {
+    this.#look(again);
+  });
   readonly #troubles: Troubles;
   readonly #aborted = new AbortController();
   readonly #backoff;
   readonly #waiting: (() => void)[] = [];
   #closing = false;
   #complete = false;
+  #keep: (source: string) => boolean = () => false;
   #failing = false;
   #writes = 0;
   #failures = 0;
@@ -99,8 +101,9 @@ class StateClaimKeeper implements RegistryBackend {
     this.#look([key]);
   }
 
-  complete(): void {
+  complete(keep: (source: string) => boolean = () => false): void {
     this.#complete = true;
+    this.#keep = keep;
     for (const [key, wanted] of this.#wanted) if (!wanted) this.#wanted.delete(key);
     this.#look(this.#view.claimedBy(this.#options.owner));
   }
@@ -122,6 +125,7 @@ class StateClaimKeeper implements RegistryBackend {
   }
 
   stats(): BackendStats {
+    const oldestMs = this.#leases.oldestMs();
     return {
       wanted: this.#wanted.size,
       pending: this.#pending,
@@ -129,29 +133,27 @@ class StateClaimKeeper implements RegistryBackend {
       failures: this.#failures,
       conflicts: this.#troubles.conflicts,
       foreign: this.#troubles.foreign,
-      ...this.#leaseAge(),
+      ...(oldestMs === null ? {} : { leaseAgeSeconds: oldestMs / 1000 }),
     };
   }
 
-  #leaseAge(): Pick<BackendStats, 'leaseAgeSeconds'> {
-    const oldestMs = this.#leases.oldestMs();
-    return oldestMs === null ? {} : { leaseAgeSeconds: oldestMs / 1000 };
-  }
-
   async close(how: Farewell): Promise<void> {
-    const ctx = withDeadline(this.#ctx(), CLOSE_MS);
+    if (this.#closing) return;
     if (how === 'withdraw') {
       for (const key of this.#wanted.keys()) this.want(key, null);
       this.complete();
-      await Promise.race([this.settled(), sleep(CLOSE_MS)]);
+      await Promise.race([this.settled(), sleep(SETTLE_MS)]);
     }
     this.#closing = true;
     this.#wake();
     this.#aborted.abort();
+    this.#aside.close();
     await this.#running;
     this.#view.close();
     if (how === 'withdraw')
-      await this.#leases.revoke({ ...ctx, signal: AbortSignal.timeout(CALL_MS) }).catch(() => undefined);
+      await this.#leases
+        .revoke({ ...this.#ctx(), signal: AbortSignal.timeout(REVOKE_MS) })
+        .catch(() => undefined);
   }
 
   #ctx(): Ctx {
@@ -206,23 +208,15 @@ class StateClaimKeeper implements RegistryBackend {
 
   async #work(batch: readonly string[]): Promise<void> {
     const ctx = withDeadline(this.#ctx(), CALL_MS);
-    const together: Prepared[] = [];
-    let size = 0;
+    const prepared: Prepared[] = [];
     for (const key of batch) {
       if (!this.#concerns(key)) continue;
       const seen = this.#view.seen(key);
       if (!seen) this.#unseen.add(key);
       const transaction = seen && (await this.#prepare(ctx, key, seen));
-      if (!transaction) continue;
-      const more = Math.max(transaction.if.length, transaction.then.length);
-      if (size + more > AT_ONCE) {
-        await this.#write(ctx, together.splice(0));
-        size = 0;
-      }
-      together.push({ key, transaction });
-      size += more;
+      if (transaction) prepared.push({ key, transaction });
     }
-    await this.#write(ctx, together);
+    for (const together of packed(prepared)) await this.#write(ctx, together);
   }
 
   /** Own claims from before are let be until all that is wanted is known. */
@@ -233,6 +227,7 @@ class StateClaimKeeper implements RegistryBackend {
   async #prepare(ctx: Ctx, key: string, seen: Seen): Promise<Transaction | null> {
     const wanted = this.#wanted.get(key) ?? null;
     const own = seen.claims.find(({ owner }) => owner === this.#options.owner);
+    if (!wanted && own && this.#keep(own.source)) return null;
     const othersWant = seen.marker !== null || seen.claims.length > (own ? 1 : 0);
     const isOurs = wanted !== null || own !== undefined;
     const owner: Owner = {
@@ -253,9 +248,11 @@ class StateClaimKeeper implements RegistryBackend {
   }
 
   async #write(ctx: Ctx, together: readonly Prepared[]): Promise<void> {
-    if (together.length === 0) return;
     const transaction = join(together);
-    const result = await this.#options.state.transact(ctx, transaction);
+    const result = await this.#options.state.transact(ctx, transaction).catch((reason: unknown) => {
+      if (!isRefusal(reason)) throw reason;
+      return { ok: false as const };
+    });
     if (result.ok) {
       this.#writes += 1;
       this.#view.applied(
@@ -263,7 +260,17 @@ class StateClaimKeeper implements RegistryBackend {
         result.revision,
         together.map(({ key }) => key),
       );
-    } else await eachOf(together, SIDE_BY_SIDE, ({ key }) => this.#writeAlone(ctx, key));
+    } else {
+      await eachOf(together, SIDE_BY_SIDE, ({ key }) =>
+        this.#writeAlone(ctx, key).catch((reason: unknown) => {
+          if (!isRefusal(reason)) throw reason;
+          // What etcd does not take holds up none of the others.
+          this.#failures += 1;
+          this.#troubles.refused(key, AppError.from(reason));
+          this.#aside.add(key);
+        }),
+      );
+    }
   }
 
   async #writeAlone(ctx: Ctx, key: string): Promise<void> {
@@ -280,9 +287,4 @@ class StateClaimKeeper implements RegistryBackend {
     }
     throw new AppError('conflict', `the claims of ${key} change all the time`);
   }
-}
-
-function join(together: readonly Prepared[]): Transaction {
-  const all = together.map(({ transaction }) => transaction);
-  return { if: all.flatMap((one) => one.if), then: all.flatMap((one) => one.then) };
 }

@@ -1,3 +1,4 @@
+import type { AppError } from '../../errors.js';
 import type { Log } from '../../log.js';
 import { isConflict } from './merge.js';
 import type { Seen, Wanted } from './step.js';
@@ -8,6 +9,7 @@ export class Troubles {
   readonly #owner: string;
   readonly #conflicts = new Set<string>();
   readonly #foreign = new Set<string>();
+  readonly #refused = new Set<string>();
 
   constructor(log: Log, owner: string) {
     this.#log = log;
@@ -22,6 +24,11 @@ export class Troubles {
   /** Keys that somebody who is no owner has written. */
   get foreign(): string[] {
     return [...this.#foreign];
+  }
+
+  /** The store does not take the key, or its value. */
+  refused(key: string, err: AppError): void {
+    if (note(this.#refused, key, true)) this.#log.warn({ key, err }, 'a key cannot be registered');
   }
 
   look(

@@ -14,7 +14,7 @@ export class Attempts {
   readonly #options: AttemptsOptions;
   /** How often in a row each has failed. */
   readonly #failed = new Map<string, number>();
-  readonly #retries = new Set<NodeJS.Timeout>();
+  readonly #retries = new Map<string, NodeJS.Timeout>();
   #failures = 0;
 
   constructor(options: AttemptsOptions) {
@@ -48,23 +48,24 @@ export class Attempts {
       this.#failures += 1;
       this.#failed.set(what, before + 1);
       if (before === 0) log.warn({ err: AppError.from(reason), what }, 'not looked at: trying again');
-      this.#later(before, again);
+      this.#later(what, before, again);
     }
   }
 
   close(): void {
-    for (const retry of this.#retries) clearTimeout(retry);
+    for (const retry of this.#retries.values()) clearTimeout(retry);
   }
 
-  #later(failuresBefore: number, again: () => void): void {
+  #later(what: string, failuresBefore: number, again: () => void): void {
     const { retryMinMs, retryMaxMs } = this.#options;
+    clearTimeout(this.#retries.get(what));
     const retry = setTimeout(
       () => {
-        this.#retries.delete(retry);
+        this.#retries.delete(what);
         again();
       },
       Math.min(retryMinMs * 2 ** Math.min(failuresBefore, 20), retryMaxMs),
     ).unref();
-    this.#retries.add(retry);
+    this.#retries.set(what, retry);
   }
 }

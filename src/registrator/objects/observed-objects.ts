@@ -20,6 +20,7 @@ import type { Log } from '../../log.js';
 import { affectedBy } from './affected.js';
 import { Attempts } from './attempts.js';
 import { FirstLook } from './first-look.js';
+import { observerDefaults, type ObserverLimits, type ObserverStats } from './limits.js';
 import { stablePart } from './stable.js';
 import { StoppingContainers } from './stopping.js';
 
@@ -32,18 +33,11 @@ export interface ObservedObjectsOptions {
   readonly limits?: Partial<ObserverLimits>;
 }
 
-export interface ObserverLimits {
-  /** From the first hint of an object to its inspection: what follows at once is one with it. */
-  readonly debounceMs: number;
-  readonly sideBySide: number;
-  readonly reconcileEveryMs: number;
-  readonly retryMinMs: number;
-  readonly retryMaxMs: number;
-}
-
 export interface ObservedObjects {
   /** Something of this object may have changed of which no event tells. */
   lookAt(kind: ObjectKind, id: string): void;
+  /** Whether what there is of it is not known: it, or its kind, cannot be looked at. */
+  isUnknown(kind: ObjectKind, id: string): boolean;
   /** Passes on all objects again, changed or not: for a listener that reads them in another way now. */
   retell(): void;
   stats(): ObserverStats;
@@ -52,25 +46,8 @@ export interface ObservedObjects {
   close(): Promise<void>;
 }
 
-export interface ObserverStats {
-  readonly known: Readonly<Partial<Record<ObjectKind, number>>>;
-  readonly pending: number;
-  readonly inspections: number;
-  readonly changes: number;
-  readonly reconciles: number;
-  readonly failures: number;
-}
-
 /** A driver that hangs, say, does not keep what others left behind in the registry for ever. */
 const GIVE_UP_AFTER = 3;
-
-const LIMITS: ObserverLimits = {
-  debounceMs: 50,
-  sideBySide: 8,
-  reconcileEveryMs: 300_000,
-  retryMinMs: 250,
-  retryMaxMs: 60_000,
-};
 
 export function createObservedObjects(options: ObservedObjectsOptions): ObservedObjects {
   const observed = new InspectedObjects(options);
@@ -105,6 +82,7 @@ class InspectedObjects implements ObservedObjects {
   readonly #stopping = new StoppingContainers((id) => {
     this.#hint('container', id);
   });
+  #retells = 0;
   #subscription: { close(): void } | null = null;
   #timer: NodeJS.Timeout | undefined;
   #workers: Promise<unknown> = Promise.resolve();
@@ -113,7 +91,7 @@ class InspectedObjects implements ObservedObjects {
 
   constructor(options: ObservedObjectsOptions) {
     this.#options = options;
-    this.#limits = { ...LIMITS, ...options.limits };
+    this.#limits = { ...observerDefaults, ...options.limits };
     this.#attempts = new Attempts({ ...this.#limits, log: options.log, signal: this.#closing.signal });
   }
 
@@ -136,7 +114,12 @@ class InspectedObjects implements ObservedObjects {
     this.#hint(kind, id);
   }
 
+  isUnknown(kind: ObjectKind, id: string): boolean {
+    return this.#unlisted.has(kind) || this.#attempts.failedInARow(`${kind} ${id}`) > 0;
+  }
+
   retell(): void {
+    this.#retells += 1;
     for (const [key, known] of this.#known) this.#known.set(key, { ...known, digest: '' });
     this.#list(objectKinds);
   }
@@ -214,6 +197,7 @@ class InspectedObjects implements ObservedObjects {
           this.#list([kind]);
         },
       );
+      this.#whenListed();
     }
   }
 
@@ -223,8 +207,15 @@ class InspectedObjects implements ObservedObjects {
     for (const known of this.#known.values()) if (known.kind === kind) this.#hint(kind, known.id);
     this.#unlisted.delete(kind);
     if (this.#toList.size === 0) this.#counts.reconciles += 1;
-    if (this.#unlisted.size === 0)
-      this.#first.listed([...this.#hints.keys(), ...this.#active, ...this.#failing()]);
+  }
+
+  /** Kinds that the engine cannot list, as one of their drivers hangs, are not waited for either. */
+  #whenListed(): void {
+    const left = [...this.#unlisted].filter(
+      (kind) => this.#attempts.failedInARow(listOf(kind)) < GIVE_UP_AFTER,
+    );
+    if (left.length > 0 || this.#isClosing()) return;
+    this.#first.listed([...this.#hints.keys(), ...this.#active, ...this.#failing()]);
   }
 
   /** Objects that wait for another try. */
@@ -268,6 +259,7 @@ class InspectedObjects implements ObservedObjects {
       },
     );
     this.#active.delete(key);
+    if (this.#isClosing()) return;
     const failures = this.#attempts.failedInARow(key);
     if (failures === 0 || failures >= GIVE_UP_AFTER) this.#first.done(key);
     if (this.#hints.has(key)) this.#wake();
@@ -286,8 +278,10 @@ class InspectedObjects implements ObservedObjects {
       const object = stablePart(kind, marked);
       const digest = createHash('sha1').update(JSON.stringify(object)).digest('base64');
       if (this.#known.get(key)?.digest === digest) return;
+      const retells = this.#retells;
       await this.#options.onChange(kind, id, object);
-      this.#known.set(key, { kind, id, digest });
+      // The listener may have begun to read in another way while it had this one.
+      this.#known.set(key, { kind, id, digest: retells === this.#retells ? digest : '' });
     }
     this.#counts.changes += 1;
   }

@@ -15,13 +15,15 @@ const KILL = 9;
 /** The first of the signals for programs' own use, as Linux numbers them for the C library. */
 const SIGRTMIN = 34;
 
-interface Signal {
-  readonly number: number;
+/** All that it was sent: which one stops it tells its inspection only. */
+interface Signals {
+  readonly numbers: ReadonlySet<number>;
+  /** When the last came. */
   readonly since: number;
 }
 
 export class StoppingContainers {
-  readonly #signals = new Map<string, Signal>();
+  readonly #signals = new Map<string, Signals>();
   readonly #timers = new Map<string, NodeJS.Timeout>();
   readonly #graceMs: number;
   readonly #onOver: (id: string) => void;
@@ -37,24 +39,30 @@ export class StoppingContainers {
     const action = actionName(event);
     if (action === 'kill') {
       const number = signalNumber(event.attributes['signal'] ?? '');
-      if (number !== null) this.#signals.set(event.actorId, { number, since: performance.now() });
+      const numbers = this.#signals.get(event.actorId)?.numbers ?? [];
+      if (number !== null)
+        this.#signals.set(event.actorId, {
+          numbers: new Set([...numbers, number]),
+          since: performance.now(),
+        });
     } else if (['die', 'start', 'destroy'].includes(action)) this.#forget(event.actorId);
   }
 
   /** The same, or with `State.Stopping`. */
   mark(id: string, inspected: Inspected): Inspected {
-    const signal = this.#signals.get(id);
-    if (!signal) return inspected;
+    const signals = this.#signals.get(id);
+    if (!signals) return inspected;
     const { State: state, Config: config } = inspected as {
       State?: ContainerState;
       Config?: ContainerConfig;
     };
-    if (state?.Running !== true || ![KILL, stopSignalOf(config)].includes(signal.number)) {
+    const isToStop = [KILL, stopSignalOf(config)].some((number) => signals.numbers.has(number));
+    if (state?.Running !== true || !isToStop) {
       this.#forget(id);
       return inspected;
     }
     const stopMs = (config?.StopTimeout ?? DEFAULT_STOP_SECONDS) * 1000;
-    const leftMs = signal.since + stopMs + this.#graceMs - performance.now();
+    const leftMs = signals.since + stopMs + this.#graceMs - performance.now();
     if (leftMs <= 0) {
       this.#forget(id);
       return inspected;

@@ -55,9 +55,9 @@ function checkKey(key: string): string {
   }
   if (!/^\/[^/]+\/./s.test(key))
     throw refused(`the key ${shown} is not of the form /PREFIX/NAME, or consul:/ID`);
-  if (key.length > MAX_KEY_CHARS || /\p{Cc}/u.test(key))
+  if (key.length > MAX_KEY_CHARS || /[\p{Cc}\p{Cs}]/u.test(key))
     throw refused(
-      `the key ${shown} is longer than ${String(MAX_KEY_CHARS)} characters, or has control characters`,
+      `the key ${shown} is longer than ${String(MAX_KEY_CHARS)} characters, or has control characters, or half of one`,
     );
   if (
     key.startsWith(keys.root) &&
@@ -73,6 +73,7 @@ function toValue(key: string, value: unknown): string {
   const text = typeof value === 'string' ? value : JSON.stringify(value);
   if (typeof text !== 'string')
     throw refused(`the value of ${key} is a ${typeof value}, which JSON cannot say`);
+  if (/\p{Cs}/u.test(text)) throw refused(`the value of ${key} has half a character in it`);
   if (text.length > MAX_VALUE_CHARS)
     throw refused(
       `the value of ${key} has ${String(text.length)} characters: at most ${String(MAX_VALUE_CHARS)}`,

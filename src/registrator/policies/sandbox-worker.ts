@@ -45,7 +45,15 @@ interface UnloadRequest {
 }
 
 /** Texts of JSON, or of an error. */
-export type SandboxAnswer = { readonly ok: string } | { readonly error: string };
+export type SandboxAnswer = { readonly ok: string } | SandboxFailure;
+
+export interface SandboxFailure {
+  readonly error: string;
+  /** It met the limit of time. */
+  readonly isSlow?: boolean;
+  /** What it keeps in its variables leaves it no memory: it has to be loaded anew. */
+  readonly isSpent?: boolean;
+}
 
 interface Loaded {
   readonly runtime: QuickJSRuntime;
@@ -137,6 +145,7 @@ function load(quickJs: QuickJSWASMModule, { load: name, source, file, limitMs }:
     const module = kept(context.evalCode(source, file, { type: 'module' }));
     const describe = kept(context.evalCode(DESCRIBE, 'describe.js'));
     const described = context.getString(kept(context.callFunction(describe, context.undefined, module)));
+    if (described.length > MAX_RESULT_CHARS) throw new PolicyError('what it exports is too long');
     loaded.set(name, { runtime, context, module, call, handles });
     return { ok: described };
   } catch (reason) {
@@ -216,7 +225,8 @@ function textOf(error: unknown): string {
 }
 
 function explained(error: string, limitMs: number): SandboxAnswer {
-  if (error.includes('interrupted')) return { error: `it took longer than ${String(limitMs)} ms` };
+  if (error.includes('interrupted'))
+    return { error: `it took longer than ${String(limitMs)} ms`, isSlow: true };
   if (!error.includes('out of memory')) return { error };
-  return { error: `it took more than ${String(MEMORY_BYTES / 1024 / 1024)} MiB of memory` };
+  return { error: `it took more than ${String(MEMORY_BYTES / 1024 / 1024)} MiB of memory`, isSpent: true };
 }

@@ -4,8 +4,8 @@
  */
 import { readFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
-import { AppError } from '../../errors.js';
-import type { SandboxAnswer, SandboxRequest } from './sandbox-worker.js';
+import { AppError, type ErrorCode } from '../../errors.js';
+import type { SandboxAnswer, SandboxFailure, SandboxRequest } from './sandbox-worker.js';
 
 export interface SandboxModule {
   /** Names of the functions it exports. */
@@ -22,7 +22,8 @@ export interface Sandbox {
   load(name: string, source: string, file?: string): Promise<SandboxModule>;
   /**
    * What the module's function returns for an object, given as JSON of `[object, config]`.
-   * @throws AppError `invalid_argument` with what it threw, or which limit it met.
+   * @throws AppError `invalid_argument` with what it threw, `deadline_exceeded` when it took too long, `unavailable` when
+   * the thread has come to an end over it, or is none to be had: another try may succeed.
    */
   run(name: string, kind: string, input: string): Promise<unknown>;
   unload(name: string): Promise<void>;
@@ -44,8 +45,11 @@ export function createSandbox(limits: Partial<SandboxLimits> = {}): Sandbox {
   return new WorkerSandbox({ ...LIMITS, ...limits });
 }
 
+/** isOver: its thread has come to an end. */
+type Answer = SandboxAnswer | (SandboxFailure & { readonly isOver: boolean });
+
 interface Pending {
-  readonly settle: (answer: SandboxAnswer) => void;
+  readonly settle: (answer: Answer) => void;
   readonly timer: NodeJS.Timeout;
 }
 
@@ -57,6 +61,7 @@ class WorkerSandbox implements Sandbox {
   /** One call at a time: a limit is one of time, and must not run while another policy has the thread. */
   #turn: Promise<unknown> = Promise.resolve();
   #next = 0;
+  #closed = false;
 
   constructor(limits: SandboxLimits) {
     this.#limits = limits;
@@ -81,18 +86,27 @@ class WorkerSandbox implements Sandbox {
   }
 
   async close(): Promise<void> {
+    this.#closed = true;
     await this.#end('the sandbox is closing');
   }
 
   async #ask(request: SandboxRequest): Promise<string> {
     const turn = this.#turn.then(async () => {
+      if (this.#closed) return { error: 'the sandbox is closed', isOver: true };
       await this.#ready();
-      return this.#send(request);
+      const answer = await this.#send(request);
+      if ('isSpent' in answer && 'run' in request) await this.#loadAgain(request.run);
+      return answer;
     });
     this.#turn = turn.catch(() => undefined);
     const answer = await turn;
     if ('ok' in answer) return answer.ok;
-    throw new AppError('invalid_argument', answer.error);
+    throw new AppError(codeOf(answer), answer.error);
+  }
+
+  async #loadAgain(name: string): Promise<void> {
+    const module = this.#sources.get(name);
+    if (module) await this.#send({ load: name, ...module, limitMs: this.#limits.loadMs });
   }
 
   /** A thread that has all policies. */
@@ -129,7 +143,7 @@ class WorkerSandbox implements Sandbox {
     return worker;
   }
 
-  #send(request: SandboxRequest): Promise<SandboxAnswer> {
+  #send(request: SandboxRequest): Promise<Answer> {
     return new Promise((resolve) => {
       const id = (this.#next += 1);
       const limitMs = 'limitMs' in request ? request.limitMs : 0;
@@ -141,7 +155,7 @@ class WorkerSandbox implements Sandbox {
     });
   }
 
-  #settle(id: number, answer: SandboxAnswer): void {
+  #settle(id: number, answer: Answer): void {
     const pending = this.#pending.get(id);
     if (!pending) return;
     clearTimeout(pending.timer);
@@ -152,9 +166,14 @@ class WorkerSandbox implements Sandbox {
   async #end(reason: string): Promise<void> {
     const worker = this.#worker;
     this.#worker = null;
-    for (const id of [...this.#pending.keys()]) this.#settle(id, { error: reason });
+    for (const id of [...this.#pending.keys()]) this.#settle(id, { error: reason, isOver: true });
     await worker?.terminate();
   }
+}
+
+function codeOf(failure: SandboxFailure & { readonly isOver?: boolean }): ErrorCode {
+  if (failure.isOver === true) return 'unavailable';
+  return failure.isSlow === true ? 'deadline_exceeded' : 'invalid_argument';
 }
 
 /** Beside this file; not compiled when this one is not, as in tests. */

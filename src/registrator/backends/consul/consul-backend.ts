@@ -29,7 +29,8 @@ export interface ConsulBackendOptions extends Omit<AgentOptions, 'atOnce'> {
 }
 
 const RESYNC_MS = 30_000;
-const CLOSE_MS = 5_000;
+/** An engine gives the whole plugin ten seconds. */
+const CLOSE_MS = 3_000;
 /** Of one look at many services; what is not done by then is done by the next. */
 const PASS_MS = 30_000;
 const MAX_RETRY_MS = 5_000;
@@ -62,6 +63,7 @@ class AgentBackend implements RegistryBackend {
   #allAtWork = false;
   #closing = false;
   #complete = false;
+  #keep: (source: string) => boolean = () => false;
   #failing = false;
   #writes = 0;
   #failures = 0;
@@ -100,8 +102,9 @@ class AgentBackend implements RegistryBackend {
     this.#wake();
   }
 
-  complete(): void {
+  complete(keep: (source: string) => boolean = () => false): void {
     this.#complete = true;
+    this.#keep = keep;
     for (const [id, wanted] of this.#wanted) if (!wanted) this.#wanted.delete(id);
     this.#allDue = true;
     this.#wake();
@@ -213,7 +216,7 @@ class AgentBackend implements RegistryBackend {
   /** @throws AppError when the agent is away. */
   async #settle(ctx: Ctx, id: string, there: AgentService | undefined): Promise<void> {
     this.#deferred.delete(id);
-    if (!this.#complete && !this.#wanted.has(id)) return;
+    if (this.#isLetBe(id, there)) return;
     try {
       const step = stepOf(id, this.#wanted.get(id) ?? null, { there, owner: this.#options.owner });
       this.#troubles.look(id, step);
@@ -225,6 +228,12 @@ class AgentBackend implements RegistryBackend {
       else if (hasCode(reason, 'deadline_exceeded')) this.#later(id, reason.message);
       else throw reason;
     }
+  }
+
+  /** What nobody wants is withdrawn once that is known. */
+  #isLetBe(id: string, there: AgentService | undefined): boolean {
+    if (!this.#complete) return !this.#wanted.has(id);
+    return !this.#wanted.has(id) && this.#keep(there?.meta[marks.source] ?? '');
   }
 
   #written(id: string, outcome: Outcome): void {

@@ -15,6 +15,7 @@ import type { State, Watch, WatchEvent } from '../../../state/state.js';
 import type { PolicyStatus } from '../../registrator-stats.js';
 import type { BuiltInName } from '../../../config-values.js';
 import type { Policy } from '../policy.js';
+import type { PolicyKind } from './user-policy.js';
 import type { Sandbox } from '../sandbox.js';
 import { PolicyModules, troubleOf, type Trouble, type Troubles } from './modules.js';
 import { noPolicyName, policyName } from './policy-files.js';
@@ -41,13 +42,19 @@ export interface PolicyListener {
 }
 
 export interface PolicyLibrary {
-  /** Resolves when all that was there at the start runs, or is known to be bad. */
+  /** Resolves when all that was there at the start runs, or is known to be bad; of shared state what came within 10 s. */
   readonly loaded: Promise<void>;
+  /** Resolves when shared state is known too. */
+  readonly whole: Promise<void>;
+  /** There is something of this name that has never been good: what it gave before is not known. */
+  isInTrouble(instance: string): boolean;
   status(): PolicyStatus[];
   close(): Promise<void>;
 }
 
 const LOOK_EVERY_MS = 2_000;
+/** Services of a Consul agent, say, do not wait for an etcd that is away. */
+const PATIENCE_MS = 10_000;
 
 export function createPolicyLibrary(options: PolicyLibraryOptions): PolicyLibrary {
   const library = new FollowedLibrary(options);
@@ -58,6 +65,7 @@ export function createPolicyLibrary(options: PolicyLibraryOptions): PolicyLibrar
 interface Running {
   /** Of the policy's version and the configuration. */
   readonly signature: string;
+  readonly policy: PolicyKind;
   readonly from: string;
 }
 
@@ -69,6 +77,7 @@ class FollowedLibrary implements PolicyLibrary {
   readonly #options: PolicyLibraryOptions;
   readonly #closing = new AbortController();
   readonly #loaded = Promise.withResolvers<undefined>();
+  readonly #whole = Promise.withResolvers<undefined>();
   readonly #modules: PolicyModules;
   readonly #running = new Map<string, Running>();
   /** By name of an instance, or by path of a file that is no policy. */
@@ -77,6 +86,8 @@ class FollowedLibrary implements PolicyLibrary {
   #files = NO_FILES;
   #filesAreKnown = false;
   #stateIsKnown: boolean;
+  #isPatient = true;
+  #patience: NodeJS.Timeout | undefined;
   #watch: Watch | null = null;
   #turn: Promise<void> = Promise.resolve();
   #looking: Promise<void> = Promise.resolve();
@@ -91,8 +102,21 @@ class FollowedLibrary implements PolicyLibrary {
     return this.#loaded.promise;
   }
 
+  get whole(): Promise<void> {
+    return this.#whole.promise;
+  }
+
+  isInTrouble(instance: string): boolean {
+    const [policyOf = ''] = instance.split('/');
+    return !this.#running.has(instance) && (this.#problems.has(instance) || this.#modules.isBroken(policyOf));
+  }
+
   start(): void {
     this.#looking = this.#look();
+    this.#patience = setTimeout(() => {
+      this.#isPatient = false;
+      this.#apply();
+    }, PATIENCE_MS).unref();
     this.#watch =
       this.#options.state?.watch(keys.policies, (event) => {
         this.#hear(event);
@@ -112,6 +136,7 @@ class FollowedLibrary implements PolicyLibrary {
 
   async close(): Promise<void> {
     this.#closing.abort();
+    clearTimeout(this.#patience);
     this.#watch?.close();
     await this.#looking;
     await this.#turn;
@@ -157,27 +182,22 @@ class FollowedLibrary implements PolicyLibrary {
   /** One after the other: what is applied last is what is there. */
   #apply(): void {
     this.#turn = this.#turn.then(async () => {
-      if (!this.#filesAreKnown || !this.#stateIsKnown || this.#closing.signal.aborted) return;
+      const isEnough = this.#stateIsKnown || !this.#isPatient;
+      if (!this.#filesAreKnown || !isEnough || this.#closing.signal.aborted) return;
       await this.#settle().catch((err: unknown) => {
         this.#options.log.error({ err }, 'policies could not be changed');
       });
       this.#loaded.resolve(undefined);
+      if (this.#stateIsKnown) this.#whole.resolve(undefined);
     });
   }
 
   async #settle(): Promise<void> {
-    const { listener } = this.#options;
     const troubles = new Map<string, Trouble>();
     for (const [from, problem] of this.#files.problems) troubles.set(from, { from, problem });
     await this.#modules.load(this.#files.modules, troubles);
     const wanted = this.#wanted(troubles);
-    let changes = 0;
-    for (const name of [...this.#running.keys()]) {
-      if (wanted.has(name)) continue;
-      listener.remove(name);
-      this.#running.delete(name);
-      changes += 1;
-    }
+    let changes = this.#stop((name) => !wanted.has(name) || !this.#isThere(name));
     for (const [name, found] of wanted) {
       try {
         if (this.#run(name, found)) changes += 1;
@@ -185,9 +205,25 @@ class FollowedLibrary implements PolicyLibrary {
         troubles.set(name, troubleOf(found.from, reason));
       }
     }
-    await this.#modules.unloadReplaced();
+    await this.#modules.unloadReplaced(new Set([...this.#running.values()].map(({ policy }) => policy)));
     this.#tell(troubles);
-    if (changes > 0) listener.changed();
+    if (changes > 0) this.#options.listener.changed();
+  }
+
+  /** Answers how many. */
+  #stop(isOver: (name: string) => boolean): number {
+    const over = [...this.#running.keys()].filter(isOver);
+    for (const name of over) {
+      this.#options.listener.remove(name);
+      this.#running.delete(name);
+    }
+    return over.length;
+  }
+
+  /** What ran before goes on where its policy has a mistake, not where it was taken away. */
+  #isThere(instance: string): boolean {
+    const [policyOf = ''] = instance.split('/');
+    return this.#modules.find(policyOf) !== null || this.#modules.isBroken(policyOf);
   }
 
   /** By name, each with the configuration that goes first. */
@@ -220,15 +256,18 @@ class FollowedLibrary implements PolicyLibrary {
   #run(name: string, { text, from }: FoundText): boolean {
     const [policyOf = '', instance = ''] = name.split('/');
     const found = this.#modules.find(policyOf);
-    if (!found) throw new AppError('invalid_argument', `there is no policy ${policyOf}`);
+    if (!found) {
+      const problem = this.#modules.isBroken(policyOf) ? 'has a mistake' : 'is not there';
+      throw new AppError('invalid_argument', `its policy ${policyOf} ${problem}`);
+    }
     const signature = createHash('sha256').update(`${found.version}\0${text}`).digest('hex');
     const before = this.#running.get(name);
     if (before?.signature === signature) {
-      if (before.from !== from) this.#running.set(name, { signature, from });
+      if (before.from !== from) this.#running.set(name, { ...before, from });
       return false;
     }
     this.#options.listener.add(found.policy.instance(instance, parse(text)));
-    this.#running.set(name, { signature, from });
+    this.#running.set(name, { signature, policy: found.policy, from });
     return true;
   }
 

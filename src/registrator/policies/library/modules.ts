@@ -31,14 +31,16 @@ export interface FoundPolicy {
 export class PolicyModules {
   readonly #sandbox: Sandbox;
   readonly #loaded = new Map<string, LoadedModule>();
-  /** Versions that no instance is made of any more. */
-  readonly #replaced: UserPolicy[] = [];
+  /** Versions that are not the last; instances may still be made of them. */
+  #replaced: UserPolicy[] = [];
+  #found: ReadonlyMap<string, FoundText> = new Map();
 
   constructor(sandbox: Sandbox) {
     this.#sandbox = sandbox;
   }
 
   async load(found: ReadonlyMap<string, FoundText>, troubles: Troubles): Promise<void> {
+    this.#found = found;
     for (const [name, { text, from }] of found) {
       const before = this.#loaded.get(name);
       if (before?.text === text) continue;
@@ -57,16 +59,23 @@ export class PolicyModules {
     }
   }
 
-  /** Once no instance of theirs runs any more. */
-  async unloadReplaced(): Promise<void> {
-    for (const policy of this.#replaced.splice(0)) await policy.unload().catch(() => undefined);
+  /** But for those of which instances run. */
+  async unloadReplaced(inUse: ReadonlySet<PolicyKind>): Promise<void> {
+    const [used, unused] = [true, false].map((is) => this.#replaced.filter((one) => inUse.has(one) === is));
+    this.#replaced = used ?? [];
+    for (const policy of unused ?? []) await policy.unload().catch(() => undefined);
   }
 
-  /** Of a file, or else a built-in one. */
+  /** There is a file, and no version of it was ever good. */
+  isBroken(name: string): boolean {
+    return this.#found.has(name) && !this.#loaded.has(name);
+  }
+
+  /** Of a file, or else, where there is none, a built-in one. */
   find(name: string): FoundPolicy | null {
     const module = this.#loaded.get(name);
     if (module) return { policy: module.policy, version: `file ${module.text}` };
-    const policy = builtIn(name);
+    const policy = this.isBroken(name) ? null : builtIn(name);
     return policy && { policy, version: 'built-in' };
   }
 

@@ -72,10 +72,10 @@ async function listFiles(directory: string): Promise<ListedFile[]> {
   const found = await Promise.all(
     top.map(async (name) => {
       const file = await statOf(directory, name);
-      if (!file?.isDirectory) return file ? [file] : [];
+      if (!file?.isDirectory) return file?.isFile === true ? [file] : [];
       const below = await names(path.join(directory, name));
       const inside = await Promise.all(below.map((inner) => statOf(directory, path.join(name, inner))));
-      return inside.flatMap((one) => (one && !one.isDirectory ? [one] : []));
+      return inside.flatMap((one) => (one?.isFile === true ? [one] : []));
     }),
   );
   return found.flat().map(({ name, size, version }) => ({ name, size, version }));
@@ -90,7 +90,13 @@ async function statOf(directory: string, name: string) {
   const found = await absent(stat(path.join(directory, name), { bigint: true }), null);
   if (!found) return null;
   const version = `${String(found.ino)} ${String(found.mtimeNs)} ${String(found.ctimeNs)}`;
-  return { name, size: Number(found.size), version, isDirectory: found.isDirectory() };
+  return {
+    name,
+    size: Number(found.size),
+    version,
+    isDirectory: found.isDirectory(),
+    isFile: found.isFile(),
+  };
 }
 
 /** Something that is not there, or has gone since it was listed. */
@@ -98,7 +104,9 @@ async function absent<T, A>(operation: Promise<T>, otherwise: A): Promise<T | A>
   try {
     return await operation;
   } catch (reason) {
-    if (['ENOENT', 'ENOTDIR'].includes((reason as NodeJS.ErrnoException).code ?? '')) return otherwise;
+    // A link to itself is nothing either.
+    if (['ENOENT', 'ENOTDIR', 'ELOOP'].includes((reason as NodeJS.ErrnoException).code ?? ''))
+      return otherwise;
     throw reason;
   }
 }

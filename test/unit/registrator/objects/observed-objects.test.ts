@@ -192,8 +192,9 @@ describe('the objects of an engine', () => {
     await new Promise((resolve) => setTimeout(resolve, 30));
     expect(told).toEqual([]);
     broken.clear();
-    await observed.complete;
-    expect(told).toEqual(['container a {"Id":"a"}']);
+    await vi.waitFor(() => {
+      expect(told).toEqual(['container a {"Id":"a"}']);
+    });
   });
 
   it('are told in order, also when an inspection takes its time and they change meanwhile', async () => {

@@ -206,7 +206,7 @@ describe('the library of policies', () => {
     ['skydns/bad.json', '{"domain":5}', 'domain'],
     ['skydns/bad.json', '{"dmain":"x"}', 'dmain'],
     ['skydns/bad.json', '[]', 'expected object'],
-    ['nothing/bad.json', '{}', 'there is no policy nothing'],
+    ['nothing/bad.json', '{}', 'its policy nothing is not there'],
     ['skydns/b d.json', '{}', 'its name must be'],
     ['skydns/big.json', ' '.repeat(300_000), 'bytes: at most'],
   ])(

@@ -20,6 +20,14 @@ export interface ServiceMetadata {
 
 const OWN = ['name', 'id', 'tags', 'ignore'];
 
+/** What is registered can be read by many: no password, whatever a container calls so. */
+function isSecret(key: string, value: string): boolean {
+  return (
+    /secret|passw|passphrase|token|credential|private|api_?key/.test(key) ||
+    /:\/\/[^/\s:@]*:[^/\s@]+@/.test(value)
+  );
+}
+
 export function metadataOf(
   { env }: Pick<ContainerOfSubject, 'env'>,
   labels: Readonly<Record<string, string>>,
@@ -42,7 +50,7 @@ export function metadataOf(
     isNamedByPort: all.get('name')?.port !== undefined,
     attributes: Object.fromEntries(
       [...all.values()]
-        .filter(({ key, value }) => !OWN.includes(key) && value !== '')
+        .filter(({ key, value }) => !OWN.includes(key) && value !== '' && !isSecret(key, value))
         .map(({ key, value }) => [key, value]),
     ),
   };
