@@ -157,6 +157,42 @@ describe('claims in etcd', () => {
     expect(one.keeper.stats().conflicts).toEqual([]);
   });
 
+  it('are kept of all keys but the one that etcd does not take', async () => {
+    const { keeper } = start('a');
+    const want = (key: string, value: string) => {
+      keeper.want(`${prefix}/${key}`, { value, merge: 'min', overwrite: false, source: 'test' });
+    };
+    for (let index = 0; index < 60; index += 1) want(`large-${String(index)}`, 'x'.repeat(60_000));
+    want('too-large', 'x'.repeat(2_000_000));
+    for (let index = 0; index < 60; index += 1) want(`small-${String(index)}`, 'x');
+    keeper.complete();
+    await keeper.settled();
+    const { entries } = await look.range(ctx, `${prefix}/`);
+    expect(entries).toHaveLength(120);
+    expect(keeper.stats().failures).toBeGreaterThan(0);
+  });
+
+  it('of before are let be while it is not known whether they are wanted', async () => {
+    const before = start('a');
+    for (const source of ['p/known container 1', 'p/unknown container 2'])
+      before.keeper.want(`${prefix}/${source.split(' ')[2]!}`, {
+        value: 'v',
+        merge: 'min',
+        overwrite: false,
+        source,
+      });
+    await before.keeper.settled();
+    await kill(before);
+    const { keeper } = start('a');
+    keeper.complete((source) => source.startsWith('p/unknown'));
+    await keeper.settled();
+    const left = async () => (await look.range(ctx, `${prefix}/`)).entries.map(({ key }) => key);
+    expect(await left()).toEqual([`${prefix}/2`]);
+    keeper.complete();
+    await keeper.settled();
+    expect(await left()).toEqual([]);
+  });
+
   it('come back when etcd was away for longer than their lease', async () => {
     const key = `${prefix}/back`;
     const one = start('one');

@@ -165,10 +165,9 @@ describe('policies over objects', () => {
 
   it('that are slow again and again are left out until they are changed', async () => {
     let runs = 0;
-    const slow = policy('slow', async () => {
+    const slow = policy('slow', () => {
       runs += 1;
-      await new Promise((resolve) => setTimeout(resolve, 100));
-      throw new AppError('invalid_argument', 'it took longer than 100 ms');
+      throw new AppError('deadline_exceeded', 'it took longer than 100 ms');
     });
     evaluation.add(slow);
     for (let count = 0; count < 8; count += 1) await is('1', container('test-1', ''));
@@ -177,6 +176,51 @@ describe('policies over objects', () => {
     evaluation.add(slow);
     await is('1', container('test-1', ''));
     expect(runs).toBe(6);
+  });
+
+  it('that only wait for a slow one are not taken for slow', async () => {
+    evaluation.add(
+      policy('patient', async () => {
+        await new Promise((resolve) => setTimeout(resolve, 110));
+        throw new AppError('invalid_argument', 'so be it');
+      }),
+    );
+    for (let count = 0; count < 6; count += 1) await is('1', container('test-1', ''));
+    expect(evaluation.problems[0]!.problem).toBe('so be it');
+  });
+
+  it('whose answer is not to be had are tried again, and the others have given theirs', async () => {
+    let isThere = false;
+    evaluation.add(
+      policy('away', () => {
+        if (!isThere) throw new AppError('unavailable', 'its thread has ended');
+        return { '/x/away': 1 };
+      }),
+    );
+    evaluation.add(policy('other', () => ({ '/x/other': 1 })));
+    await expect(is('1', container('test-1', ''))).rejects.toThrow('its thread has ended');
+    expect(values()).toEqual({ '/x/other': '1' });
+    isThere = true;
+    await is('1', container('test-1', ''));
+    expect(values()).toEqual({ '/x/away': '1', '/x/other': '1' });
+  });
+
+  it('of a version before have no say any more, however late they fail', async () => {
+    const { promise, reject } = Promise.withResolvers<never>();
+    evaluation.add(policy('p', () => promise));
+    const late = is('1', container('test-1', ''));
+    evaluation.add(policy('p', () => ({ '/x/new': 1 })));
+    reject(new AppError('unavailable', 'it is not loaded'));
+    await late;
+    expect(evaluation.problems).toEqual([]);
+  });
+
+  it('that have no function for a kind any more give nothing for it', async () => {
+    evaluation.add(policy('p', () => ({ '/x/a': 1 })));
+    await is('1', container('test-1', ''));
+    evaluation.add(policy('p', () => ({}), { kinds: new Set<ObjectKind>(['image']) }));
+    await is('1', container('test-1', ''));
+    expect(values()).toEqual({});
   });
 
   it('that are taken away take with them what they gave, and no more', async () => {

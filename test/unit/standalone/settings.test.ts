@@ -52,6 +52,7 @@ describe('settings of the stand-alone registrator', () => {
       CONSUL_ADDRESS: 'unix:///run/consul.sock',
     });
     expect(problemOf(['--etcd-endpoints', 'none'])).toContain('CONSUL_ADDRESS');
+    expect(of(['--consul-address', 'http://127.0.0.1:8500']).ETCD_ENDPOINTS).toEqual([]);
   });
 
   it.each([

@@ -52,15 +52,7 @@ const settled = () =>
     expect(observed.stats().pending).toBe(0);
   });
 
-beforeEach(() => {
-  engine.clear();
-  broken.clear();
-  hanging.clear();
-  [inspections, told] = [[], []];
-  tell = (kind, id, object) => {
-    told.push(`${kind} ${id} ${object === null ? 'gone' : JSON.stringify(object)}`);
-    return Promise.resolve();
-  };
+function start(): void {
   const logged = createLogLines();
   lines = logged.lines;
   observed = createObservedObjects({
@@ -75,6 +67,18 @@ beforeEach(() => {
     onChange: (kind, id, object) => tell(kind, id, object),
     limits: { debounceMs: 5, retryMinMs: 5, retryMaxMs: 20 },
   });
+}
+
+beforeEach(() => {
+  engine.clear();
+  broken.clear();
+  hanging.clear();
+  [inspections, told] = [[], []];
+  tell = (kind, id, object) => {
+    told.push(`${kind} ${id} ${object === null ? 'gone' : JSON.stringify(object)}`);
+    return Promise.resolve();
+  };
+  start();
 });
 
 afterEach(async () => {
@@ -183,6 +187,38 @@ describe('the objects of an engine', () => {
     await vi.waitFor(() => {
       expect(observed.stats().known.volume).toBe(20);
     });
+  });
+
+  it('are told again to a listener that reads them in another way while it has one', async () => {
+    engine.set('container a', { Id: 'a' });
+    const first = Promise.withResolvers<undefined>();
+    let asked = 0;
+    tell = async (_kind, id) => {
+      asked += 1;
+      if (asked === 1) await first.promise;
+      told.push(`${id} ${String(asked)}`);
+    };
+    hear(event('container', 'start', 'a'));
+    await vi.waitFor(() => {
+      expect(asked).toBe(1);
+    });
+    observed.retell();
+    first.resolve(undefined);
+    await vi.waitFor(() => {
+      expect(told).toEqual(['a 1', 'a 2']);
+    });
+  });
+
+  it('of a kind that cannot be listed are unknown, and not waited for', async () => {
+    engine.set('container a', { Id: 'a' });
+    broken.add('volume');
+    await observed.close();
+    start();
+    void listener([{ kind: 'gap', gap }]);
+    await observed.complete;
+    expect(told).toEqual(['container a {"Id":"a"}']);
+    expect(observed.isUnknown('volume', 'v')).toBe(true);
+    expect(observed.isUnknown('container', 'a')).toBe(false);
   });
 
   it('come once a list that failed succeeds', async () => {

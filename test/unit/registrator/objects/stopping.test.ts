@@ -59,6 +59,12 @@ describe('a container that is being stopped', () => {
     expect(isStopping()).toBe(false);
   });
 
+  it('stays one when it is sent another signal', () => {
+    stopping.hear(event('kill', { signal: '15' }));
+    stopping.hear(event('kill', { signal: '1' }));
+    expect(isStopping()).toBe(true);
+  });
+
   it('is none any more when it has ended', () => {
     stopping.hear(event('kill', { signal: '15' }));
     expect(isStopping({ State: { Running: false } })).toBe(false);

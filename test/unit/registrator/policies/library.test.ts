@@ -249,6 +249,62 @@ describe('the library of policies', () => {
     });
   });
 
+  it('lets the last good version work as long as it runs, when its configuration does not fit the next one', async () => {
+    await write('named.js', named);
+    await write('named.json', { domain: 'one' });
+    await start();
+    await write('named.js', named.replace("type: 'string', default: 'local'", "type: 'number'"));
+    await vi.waitFor(() => {
+      expect(problems()['named/named']).toContain('domain');
+    });
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    expect(await gives('named/named')).toEqual({ '/test/one': 'web' });
+    expect(library.isInTrouble('named/named')).toBe(false);
+    await write('named.json', { domain: 2 });
+    await vi.waitFor(async () => {
+      expect(await gives('named/named')).toEqual({ '/test/2': 'web' });
+    });
+  });
+
+  it('takes away what a policy gave when it is taken away, and its configuration stays', async () => {
+    await write('named.js', named);
+    await write('named.json', {});
+    await start();
+    expect(names()).toEqual(['named/named']);
+    await rm(join(directory, 'named.js'));
+    await vi.waitFor(() => {
+      expect(names()).toEqual([]);
+      expect(problems()['named/named']).toBe('its policy named is not there');
+    });
+  });
+
+  it('never puts a built-in policy in the place of a bad one, and knows that it is in trouble', async () => {
+    await write('skydns.js', 'export nonsense');
+    await write('skydns.json', {});
+    await start();
+    expect(names()).toEqual([]);
+    expect(library.isInTrouble('skydns/skydns')).toBe(true);
+    expect(library.isInTrouble('objects/objects')).toBe(false);
+  });
+
+  it('does not wait for shared state that is away, and says that it is not whole', async () => {
+    await write('skydns.json', {});
+    let isWhole = false;
+    const away = { watch: () => ({ close: () => undefined }) };
+    vi.useFakeTimers({ toFake: ['setTimeout'] });
+    try {
+      const starting = start({ state: away });
+      await vi.advanceTimersByTimeAsync(10_000);
+      await starting;
+    } finally {
+      vi.useRealTimers();
+    }
+    void library.whole.then(() => (isWhole = true));
+    expect(names()).toEqual(['skydns/skydns']);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    expect(isWhole).toBe(false);
+  });
+
   it('changes nothing while the directory cannot be read, and says so once', async () => {
     await write('skydns.json', { domain: 'a' });
     const readable = createPolicyDirectory(directory);

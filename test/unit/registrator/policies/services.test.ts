@@ -134,6 +134,20 @@ describe('services of containers', () => {
     expect(await registered(given, config)).toEqual({});
   });
 
+  it("do not tell what is nobody else's business", async () => {
+    const env = [
+      'SERVICE_NAME=db',
+      'SERVICE_PASSWORD=x',
+      'SERVICE_6379_AUTH_TOKEN=x',
+      'SERVICE_URL=postgres://u:p@db/x',
+      'SERVICE_REGION=eu',
+      'SERVICE_DOCS=https://example.org/a@b',
+    ];
+    const found = Object.values(await registered({ ...redis, env }));
+    expect(found).toMatchObject([{ attributes: { region: 'eu', docs: 'https://example.org/a@b' } }]);
+    expect(JSON.stringify(found)).not.toMatch(/password|token|postgres/);
+  });
+
   it('are there when they are healthy, or health is not asked for', async () => {
     const state = (Status: string) => ({ ...redis, state: { Running: true, Health: { Status } } });
     expect(await registered(state('healthy'), plain)).not.toEqual({});
