@@ -45,8 +45,8 @@ export const settings = {
   EVENTS_MAX_AGE: ['7d', 'How long Docker events are kept, 1m to 365d'],
   EVENTS_NOISE: ['false', 'Keep the events of exec and of health probes too: true or false'],
   POLICIES: [
-    'objects,services,vsm',
-    'Built-in policies that run with their defaults, separated by commas: objects, services, vsm, skydns, loadbalancer; or none',
+    'none',
+    'Policies that run with their defaults: objects, services, vsm, skydns, loadbalancer, separated by commas; none: the registrator is off',
   ],
   POLICY_DIR: [
     '/var/lib/openebs/policies',

@@ -31,12 +31,14 @@ export interface NodeRegistratorDeps {
 }
 
 export interface NodeRegistrator {
-  /** Null before the engine has told who it is. */
+  /** Null before the engine has told who it is, and where it is off. */
   stats(): RegistratorStats | null;
   close(): Promise<void>;
 }
 
 export function startNodeRegistrator(ctx: Ctx, deps: NodeRegistratorDeps): NodeRegistrator {
+  if (deps.config.policies.defaults.length === 0)
+    return { stats: () => null, close: () => Promise.resolve() };
   let running: Registrator | null = null;
   const starting = untilDone(ctx, 'start the registrator', async () => {
     running = await start(ctx, deps);

@@ -93,7 +93,8 @@ const rules: readonly Rule[] = [
     say: (at) => `${at} no longer has the lease this write belongs to: it ran out; grant a new one`,
   },
   {
-    match: /too many operations|duplicate key given|request is too large|message larger than max|key is not provided/,
+    match:
+      /too many operations|duplicate key given|request is too large|message larger than max|key is not provided/,
     verdict: 'final',
     code: 'invalid_argument',
     say: (at, _target, cause) => `${at} cannot take this transaction (${cause}): make it smaller or split it`,

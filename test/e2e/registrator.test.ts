@@ -10,7 +10,7 @@ let host: LabHost;
 let engineId: string;
 
 beforeAll(async () => {
-  host = await startProductHost({ name: 'registrator' }, { TARGET_ADDRESS: '127.0.0.1' });
+  host = await startProductHost({ name: 'registrator' }, { POLICIES: 'objects,services,vsm' });
   engineId = await host.ok('info', '--format', '{{.ID}}');
 });
 
