@@ -97,7 +97,8 @@ test('pain: timeouts on a slow attach: it fails in time with the reason, leaves 
 test('pain: a hung plugin hangs docker: with everything below it frozen docker still answers', async () => {
   const volumes = ['hung1', 'hung2', 'hung3', 'hung4', 'hung5', 'hung6'];
   await Promise.all(volumes.map((volume) => createVolume(host, volume, { size: '200M' })));
-  await Promise.all(volumes.map((volume) => startIdle(host, `uses-${volume}`, volume)));
+  // One after the other: on a busy host six at once may not have the time that a mount is given here.
+  for (const volume of volumes) await startIdle(host, `uses-${volume}`, volume);
   const etcd = await daemonsOf('openebs-etcd');
   const frozen = [etcd, ...(await Promise.all(volumes.map(async (v) => daemonsOf(await targetOf(v)))))].join(
     ' ',
