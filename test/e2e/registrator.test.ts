@@ -112,8 +112,10 @@ describe('what runs here', () => {
     await createVolume(host, 'db');
     await startHere('user', ['-v', 'db:/data']);
     const { target, iqn, id } = await statusOf(host, 'db');
-    const values = await settles('the VSM has an initiator', '/openebs/vsms/', (found) =>
-      JSON.stringify(found).includes('initiator'),
+    const values = await settles(
+      'the VSM has an initiator',
+      '/openebs/vsms/',
+      ({ db }) => ((db as { initiators?: string[] } | undefined)?.initiators ?? []).length > 0,
     );
     expect(values['db']).toMatchObject({
       volume: 'db',
