@@ -45,7 +45,7 @@ export const settings = {
   EVENTS_MAX_AGE: ['7d', 'How long Docker events are kept, 1m to 365d'],
   EVENTS_NOISE: ['false', 'Keep the events of exec and of health probes too: true or false'],
   POLICIES: [
-    'none',
+    'objects,services,vsm',
     'Policies that run with their defaults: objects, services, vsm, skydns, loadbalancer, separated by commas; none: the registrator is off',
   ],
   POLICY_DIR: [

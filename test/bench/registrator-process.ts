@@ -56,7 +56,17 @@ export async function startRegistrator(
   const start = performance.now();
   const child = spawn(
     process.execPath,
-    ['--max-semi-space-size=1', main, 'run', '--log-level', 'warn', '--policy-dir', '/nowhere', ...flags],
+    [
+      '--max-semi-space-size=1',
+      '--max-old-space-size=512',
+      main,
+      'run',
+      '--log-level',
+      'warn',
+      '--policy-dir',
+      '/nowhere',
+      ...flags,
+    ],
     { stdio: ['ignore', 'pipe', 'pipe'] },
   );
   let output = '';

@@ -185,17 +185,18 @@ test('a hundred thousand events', async () => {
     await sleep(5000);
     return process.rssMb();
   };
-  await emitUpTo(20_000);
+  // What Node compiles and keeps ready grows with the first of them.
+  await emitUpTo(50_000);
   const early = await restingMb();
-  const tookMs = await timedMs(() => emitUpTo(100_000));
+  const tookMs = await timedMs(() => emitUpTo(150_000));
   const lagMs = await timedMs(() => process.settled());
   const late = await restingMb();
   const heard = await process.metric('openebs_event_stream_events_total');
-  const rate = (80_000 / tookMs) * 1000;
-  atMost('memory after 100,000 events', late, {
+  const rate = (100_000 / tookMs) * 1000;
+  atMost('memory after 100,000 more events', late, {
     bar: early * 1.1,
     unit: 'MB',
-    yardstick: `1.1 x that after 20,000 (${early.toFixed(0)} MB); ${String(heard)} events heard`,
+    yardstick: `1.1 x that before, after 50,000 others (${early.toFixed(0)} MB); ${String(heard)} events heard`,
   });
   atMost('the last event of these to all registered', lagMs, {
     bar: 1000,

@@ -6,7 +6,8 @@ import { waitFor } from '../support/exec.js';
 import { type LabHost, type LabProcess, startLabHost } from '../support/lab.js';
 
 const image = fileURLToPath(new URL('../../build/registrator.tar.gz', import.meta.url));
-const entryPoint = '["/usr/bin/node","--max-semi-space-size=1","/app/dist/standalone/main.js"]';
+const entryPoint =
+  '["/usr/bin/node","--max-semi-space-size=1","--max-old-space-size=512","/app/dist/standalone/main.js"]';
 
 if (whyNoConsul !== null) console.warn(`SKIPPED: ${whyNoConsul}`);
 

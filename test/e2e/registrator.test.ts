@@ -10,7 +10,7 @@ let host: LabHost;
 let engineId: string;
 
 beforeAll(async () => {
-  host = await startProductHost({ name: 'registrator' }, { POLICIES: 'objects,services,vsm' });
+  host = await startProductHost({ name: 'registrator' });
   engineId = await host.ok('info', '--format', '{{.ID}}');
 });
 

@@ -16,7 +16,14 @@ import { exec, type ExecOptions, type Result, waitFor } from './exec.js';
 const program = resolve(import.meta.dirname, '../../src/standalone/main.ts');
 const node = ['--import', 'tsx', program];
 /** A process that ends with the test run, however that ends; with the memory that its image gives it. */
-const tied = ['--pdeathsig', 'KILL', process.execPath, '--max-semi-space-size=1', ...node];
+const tied = [
+  '--pdeathsig',
+  'KILL',
+  process.execPath,
+  '--max-semi-space-size=1',
+  '--max-old-space-size=512',
+  ...node,
+];
 
 /** By setting: `LEASE` or `AT_STOP`. Without these nothing of the machine's own is met. */
 export type Settings = Readonly<Record<string, string>>;
