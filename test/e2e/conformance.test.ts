@@ -7,6 +7,7 @@ import { mkdtempDisposable } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { waitFor } from '../support/exec.js';
 import type { LabHost } from '../support/lab.js';
 import { serveHooks } from '../support/hooks.js';
 import {
@@ -56,6 +57,9 @@ function conformance(...args: string[]): Promise<{ code: number; cases: Outcome[
 
 test('the plugin conforms, with etcd standing still and going on', async () => {
   const before = await tracesOf(host);
+  const plugin = await host.pluginPid();
+  const descriptors = async () => Number(await host.shellOk(`ls /proc/${String(plugin)}/fd | wc -l`));
+  const open = await descriptors();
   const [etcd = ''] = await processesNamed(host, 'etcd');
   const pid = etcd.split(' ')[0] ?? '';
   await using folder = await mkdtempDisposable(join(tmpdir(), 'hooks-'));
@@ -78,4 +82,10 @@ test('the plugin conforms, with etcd standing still and going on', async () => {
     throw new Error(wrong.map(({ group, case: name, detail }) => `${group}: ${name}: ${detail}`).join('\n'));
   expect(code).toBe(0);
   await expectTraces(host, before);
+  // The same process, after a thousand calls and more; a connection or two come and go.
+  expect(await host.pluginPid()).toBe(plugin);
+  await waitFor('its descriptors are closed', async () => (await descriptors()) <= open + 4, {
+    timeoutMs: 60_000,
+    everyMs: 1000,
+  });
 }, 420_000);

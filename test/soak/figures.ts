@@ -1,6 +1,6 @@
 /** What must not grow: counted before the faults and after them, when everything is at rest. */
 import type { LabHost } from '../support/lab.js';
-import { listeningPorts, recordsOf, registered } from '../support/product.js';
+import { listeningPorts, processesNamed, recordsOf, registered } from '../support/product.js';
 
 export interface Figures {
   readonly processes: number;
@@ -12,11 +12,19 @@ export interface Figures {
   readonly records: number;
   readonly pluginDescriptors: number;
   readonly pluginMemoryMb: number;
+  readonly etcdDescriptors: number;
+  readonly etcdMemoryMb: number;
 }
 
 export async function figuresOf(host: LabHost): Promise<Figures> {
   const plugin = `/proc/${String(await host.pluginPid())}`;
-  const memory = await host.shellOk(`grep VmRSS ${plugin}/status`);
+  const [daemon = ''] = await processesNamed(host, 'etcd');
+  const etcd = `/proc/${daemon.split(' ')[0] ?? ''}`;
+  const descriptorsOf = async (process: string) => Number(await host.shellOk(`ls ${process}/fd | wc -l`));
+  const memoryOf = async (process: string) =>
+    Math.round(
+      Number(/(\d+) kB/.exec(await host.shellOk(`grep VmRSS ${process}/status`))?.[1] ?? '0') / 1024,
+    );
   const directories = await host.shellOk(
     'ls /var/lib/openebs/containers /var/lib/openebs/pools/default | grep -c openebs- || true',
   );
@@ -28,21 +36,30 @@ export async function figuresOf(host: LabHost): Promise<Figures> {
     listeningPorts: (await listeningPorts(host)).length,
     dataPlaneDirectories: Number(directories),
     records: (await recordsOf(host)).filter(({ key }) => !registered.test(key)).length,
-    pluginDescriptors: Number(await host.shellOk(`ls ${plugin}/fd | wc -l`)),
-    pluginMemoryMb: Math.round(Number(/(\d+) kB/.exec(memory)?.[1] ?? '0') / 1024),
+    pluginDescriptors: await descriptorsOf(plugin),
+    pluginMemoryMb: await memoryOf(plugin),
+    etcdDescriptors: await descriptorsOf(etcd),
+    etcdMemoryMb: await memoryOf(etcd),
   };
 }
 
 /** What may differ: a process or descriptor that comes and goes, and memory within its budget. */
-const slack: Partial<Record<keyof Figures, number>> = { processes: 3, pluginDescriptors: 8, mounts: 0 };
-export const memoryLimitMb = 160;
+const slack: Partial<Record<keyof Figures, number>> = {
+  processes: 3,
+  pluginDescriptors: 8,
+  etcdDescriptors: 8,
+  mounts: 0,
+};
+const limits = { pluginMemoryMb: 160, etcdMemoryMb: 256 } as const;
 
 export function leaks(before: Figures, after: Figures): string[] {
-  const grown = (Object.keys(before) as (keyof Figures)[])
-    .filter((name) => name !== 'pluginMemoryMb' && after[name] > before[name] + (slack[name] ?? 0))
+  return (Object.keys(before) as (keyof Figures)[])
+    .filter((name) => after[name] > most(name, before))
     .map((name) => `${name}: ${String(before[name])} before, ${String(after[name])} after`);
-  if (after.pluginMemoryMb > memoryLimitMb) grown.push(`pluginMemoryMb: ${String(after.pluginMemoryMb)}`);
-  return grown;
+}
+
+function most(name: keyof Figures, before: Figures): number {
+  return name in limits ? limits[name as keyof typeof limits] : before[name] + (slack[name] ?? 0);
 }
 
 export function figureTable(before: Figures, after: Figures): string {
