@@ -16,7 +16,11 @@ import { startConsul, type TestConsul, whyNoConsul } from '../support/consul.js'
 import { startEtcd } from '../support/etcd.js';
 import { type BackendWorld, describeRegistryBackend, silent } from './registry-backend-contract.js';
 
-describeRegistryBackend('etcd', async () => {
+describeRegistryBackend('etcd', () => etcdWorld(false));
+describeRegistryBackend('etcd, which loses its data', () => etcdWorld(true));
+
+/** @param forgets whether it has lost all keys and leases when it is started again */
+async function etcdWorld(forgets: boolean): Promise<BackendWorld> {
   const etcd = await startEtcd();
   const connect = () => createEtcdState({ endpoints: [etcd.endpoint], log: silent });
   const look = connect();
@@ -43,14 +47,17 @@ describeRegistryBackend('etcd', async () => {
     async removeByStranger(key) {
       await look.transact(ctx, { if: [], then: [{ delete: key }] });
     },
-    stopStore: () => etcd.stop(),
+    async stopStore() {
+      await etcd.stop();
+      if (forgets) await etcd.forget();
+    },
     startStore: () => etcd.start(),
     async end() {
       await look.close();
       await etcd[Symbol.asyncDispose]();
     },
   };
-});
+}
 
 const PREFIX = 'consul:/';
 

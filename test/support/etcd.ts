@@ -15,6 +15,8 @@ export interface TestEtcd {
   kill(signal: NodeJS.Signals): void;
   /** Ends the process and waits until it is gone. */
   stop(): Promise<void>;
+  /** As a lost disk: what is stopped begins anew at its next start. */
+  forget(): Promise<void>;
   /** The JSON gateway, for what the product never does: compaction, users, alarms. Not with TLS. */
   admin(path: string, body: Record<string, unknown>): Promise<Record<string, unknown>>;
   /** Ends it and removes its data. */
@@ -89,6 +91,7 @@ async function createMember(port: number, options: StartOptions, flags: string[]
     },
     kill: (signal) => child?.kill(signal),
     stop,
+    forget: () => rm(directory, { recursive: true }),
     async admin(path, body) {
       const response = await fetch(`${endpoint}/v3/${path}`, { method: 'POST', body: JSON.stringify(body) });
       const answer = (await response.json()) as Record<string, unknown>;

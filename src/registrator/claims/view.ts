@@ -146,9 +146,11 @@ class WatchedView implements RegistryView {
     for (const operation of then) {
       const name = 'put' in operation ? operation.put : operation.delete;
       const followed = name.startsWith(keys.registry) ? this.#registry : this.#followed.get(prefixOf(name));
-      const entry = entryAfter(operation, followed?.known.get(name)?.entry, revision);
-      if (followed) this.#learn(followed, name, { entry, revision });
+      if (!followed || isTold(followed, revision)) continue;
+      const entry = entryAfter(operation, followed.known.get(name)?.entry, revision);
+      this.#learn(followed, name, { entry, revision });
     }
+    if (isTold(this.#registry, revision)) return;
     for (const key of concerns) this.#proved.set(key, revision);
   }
 
@@ -173,14 +175,21 @@ class WatchedView implements RegistryView {
 
   #replace(followed: Followed, { entries, revision }: Snapshot): Set<string> {
     const changed = new Set<string>();
+    // Snapshots never go back but in an etcd that has lost its data, or has that of a backup.
+    if (followed.revision !== null && revision < followed.revision) this.#forget(followed, changed);
     const there = new Set(entries.map(({ key }) => key));
     for (const name of [...followed.known.keys()]) {
       if (!there.has(name)) this.#hear(followed, name, { entry: null, revision }, changed);
     }
-    for (const entry of entries) {
-      this.#hear(followed, entry.key, { entry, revision: entry.modRevision }, changed);
-    }
+    for (const entry of entries) this.#hear(followed, entry.key, { entry, revision }, changed);
     return changed;
+  }
+
+  #forget(followed: Followed, changed: Set<string>): void {
+    this.#log.warn({ revision: followed.revision }, 'shared state has gone back: all is looked at anew');
+    this.#proved.clear();
+    for (const name of [...followed.known.keys()])
+      this.#hear(followed, name, { entry: null, revision: Infinity }, changed);
   }
 
   #change(followed: Followed, { changes, revision }: Extract<WatchEvent, { type: 'changes' }>): Set<string> {
@@ -228,6 +237,11 @@ class WatchedView implements RegistryView {
   #forgetProved(revision: number): void {
     for (const [key, proved] of this.#proved) if (proved <= revision) this.#proved.delete(key);
   }
+}
+
+/** Whether the watch has told all that happened up to this revision: an answer that comes later tells nothing new. */
+function isTold({ revision }: Followed, upTo: number): boolean {
+  return revision !== null && revision >= upTo;
 }
 
 function entryAfter(operation: Operation, before: Entry | null | undefined, revision: number): Entry | null {
