@@ -11,8 +11,10 @@ export interface Affected {
 /** These change nothing that can be inspected, and come without end. */
 const withoutEffect = new Set([
   ...['exec_create', 'exec_start', 'exec_die', 'exec_detach', 'top', 'resize', 'attach', 'detach'],
-  ...['archive-path', 'extract-to-dir', 'export', 'commit', 'copy', 'push', 'save'],
+  ...['archive-path', 'extract-to-dir', 'export', 'copy', 'push', 'save'],
 ]);
+/** A tag leaves the image that had it, of which nothing is told. */
+const movesTags = new Set(['tag', 'load', 'import', 'pull', 'create']);
 
 /**
  * Which objects an event is a hint about: that of which it tells, and those that show it. A container's inspection has
@@ -22,16 +24,19 @@ export function affectedBy(event: DockerEvent): Affected[] {
   const kind = objectKinds.find((known) => known === event.type);
   const action = actionName(event);
   if (kind === undefined || withoutEffect.has(action)) return [];
+  // Older engines tell nothing else of the image that it makes.
+  if (kind === 'container' && action === 'commit') return [{ kind: 'image', id: null }];
   const { container } = event.attributes;
   const shown: Affected[] =
     container === undefined || container === '' ? [] : [{ kind: 'container', id: container }];
   return [{ kind, id: isOne(event, kind) ? event.actorId : null }, ...shown];
 }
 
-/** A prune names nobody. Images come by tag as well as by id, and one event may untag one and make another. */
-function isOne({ actorId }: DockerEvent, kind: ObjectKind): boolean {
+/** A prune names nobody. Images come by tag as well as by id. */
+function isOne(event: DockerEvent, kind: ObjectKind): boolean {
+  const { actorId } = event;
   if (actorId === '') return false;
-  if (kind === 'image') return actorId.startsWith('sha256:');
+  if (kind === 'image') return actorId.startsWith('sha256:') && !movesTags.has(actionName(event));
   // A pull of a plugin comes with its reference.
   return kind !== 'plugin' || /^[0-9a-f]{64}$/.test(actorId);
 }

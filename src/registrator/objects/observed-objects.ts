@@ -279,6 +279,8 @@ class InspectedObjects implements ObservedObjects {
       const digest = createHash('sha1').update(JSON.stringify(object)).digest('base64');
       if (this.#known.get(key)?.digest === digest) return;
       const retells = this.#retells;
+      // Also if the listener fails: it may have taken a part of it.
+      this.#known.set(key, { kind, id, digest: '' });
       await this.#options.onChange(kind, id, object);
       // The listener may have begun to read in another way while it had this one.
       this.#known.set(key, { kind, id, digest: retells === this.#retells ? digest : '' });

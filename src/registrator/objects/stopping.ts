@@ -20,6 +20,8 @@ interface Signals {
   readonly numbers: ReadonlySet<number>;
   /** When the last came. */
   readonly since: number;
+  /** The same by the engine's clock, in nanoseconds. */
+  readonly timeNano: bigint;
 }
 
 export class StoppingContainers {
@@ -44,6 +46,7 @@ export class StoppingContainers {
         this.#signals.set(event.actorId, {
           numbers: new Set([...numbers, number]),
           since: performance.now(),
+          timeNano: BigInt(event.timeNano),
         });
     } else if (['die', 'start', 'destroy'].includes(action)) this.#forget(event.actorId);
   }
@@ -56,8 +59,7 @@ export class StoppingContainers {
       State?: ContainerState;
       Config?: ContainerConfig;
     };
-    const isToStop = [KILL, stopSignalOf(config)].some((number) => signals.numbers.has(number));
-    if (state?.Running !== true || !isToStop) {
+    if (!isBeingStopped(signals, state, config)) {
       this.#forget(id);
       return inspected;
     }
@@ -93,6 +95,7 @@ export class StoppingContainers {
 
 interface ContainerState {
   readonly Running?: boolean;
+  readonly StartedAt?: string;
 }
 
 interface ContainerConfig {
@@ -100,8 +103,21 @@ interface ContainerConfig {
   readonly StopTimeout?: number;
 }
 
+/** Unless it has ended since, or even has another run, its end and its start having been missed. */
+function isBeingStopped(signals: Signals, state?: ContainerState, config?: ContainerConfig): boolean {
+  if (state?.Running !== true || nanosOf(state.StartedAt ?? '') > signals.timeNano) return false;
+  return [KILL, stopSignalOf(config)].some((number) => signals.numbers.has(number));
+}
+
 function stopSignalOf(config: ContainerConfig | undefined): number {
   return signalNumber(config?.StopSignal ?? '') ?? constants.signals.SIGTERM;
+}
+
+/** Of `2026-11-28T13:27:39.123456789Z`; 0 for what is no time. */
+function nanosOf(time: string): bigint {
+  const [, fraction = ''] = /\.(\d{1,9})/.exec(time) ?? [];
+  const seconds = Math.floor(Date.parse(time) / 1000);
+  return Number.isNaN(seconds) ? 0n : BigInt(seconds) * 1_000_000_000n + BigInt(fraction.padEnd(9, '0'));
 }
 
 /** `15`, `TERM`, `SIGTERM`, `SIGRTMIN+3`; null for none. */

@@ -265,6 +265,41 @@ describe('the objects of an engine', () => {
     });
   });
 
+  it('are told as gone when whoever was told could not do with it, and they go before the next try', async () => {
+    await begin();
+    const first = tell;
+    tell = () => {
+      tell = first;
+      engine.delete('container a');
+      return Promise.reject(new AppError('unavailable', 'it has taken a part of it'));
+    };
+    engine.set('container a', { Id: 'a' });
+    hear(event('container', 'create', 'a'));
+    await vi.waitFor(() => {
+      expect(told).toEqual(['container a gone']);
+    });
+  });
+
+  it('are looked at when a tag has left them, or an image was made, of which no event tells', async () => {
+    const [one, other] = ['sha256:1', 'sha256:2'];
+    engine.set(`image ${one}`, { RepoTags: ['app:1'] }).set(`image ${other}`, { RepoTags: [] });
+    await begin();
+    engine.set(`image ${one}`, { RepoTags: [] }).set(`image ${other}`, { RepoTags: ['app:1'] });
+    hear(event('image', 'tag', other, { name: 'app:1' }));
+    await vi.waitFor(() => {
+      expect(told.toSorted()).toEqual([
+        `image ${one} {"RepoTags":[]}`,
+        `image ${other} {"RepoTags":["app:1"]}`,
+      ]);
+    });
+    engine.set('image sha256:3', { RepoTags: [] });
+    hear(event('container', 'commit', 'a'));
+    await vi.waitFor(() => {
+      expect(told).toContain('image sha256:3 {"RepoTags":[]}');
+    });
+    expect(inspections).not.toContain('container a');
+  });
+
   it('are all told again when asked for', async () => {
     engine.set('container a', { Id: 'a' }).set('network n', { Id: 'n' });
     await begin();

@@ -12,15 +12,8 @@ afterEach(() => {
   stopping = new StoppingContainers((id) => over.push(id), GRACE_MS);
 });
 
-function event(action: string, attributes: Record<string, string> = {}): DockerEvent {
-  return {
-    type: 'container',
-    action,
-    actorId: 'a',
-    attributes,
-    scope: 'local',
-    timeNano: '1',
-  };
+function event(action: string, attributes: Record<string, string> = {}, timeNano = '1'): DockerEvent {
+  return { type: 'container', action, actorId: 'a', attributes, scope: 'local', timeNano };
 }
 
 const running = { State: { Running: true }, Config: { StopTimeout: 0 } };
@@ -57,6 +50,17 @@ describe('a container that is being stopped', () => {
     stopping.hear(event('kill', { signal: '15' }));
     stopping.hear(event(action));
     expect(isStopping()).toBe(false);
+  });
+
+  it.each([
+    ['2026-11-28T13:27:39.000000001Z', false],
+    ['2026-11-28T13:27:38.999999999Z', true],
+    ['2026-11-28T13:27:38Z', true],
+    ['nonsense', true],
+  ])('is none when it was started at %s, after the signal: %s', (StartedAt, expected) => {
+    const timeNano = `${String(Date.parse('2026-11-28T13:27:39Z'))}000000`;
+    stopping.hear(event('kill', { signal: '15' }, timeNano));
+    expect(isStopping({ ...running, State: { Running: true, StartedAt } })).toBe(expected);
   });
 
   it('stays one when it is sent another signal', () => {
