@@ -63,6 +63,34 @@ async function two(): Promise<void> {
 }
 
 describe('policies over objects', () => {
+  it('register no more together than the process should keep, whoever comes last', async () => {
+    const want = (key: string, wish: Wanted | null) => {
+      if (wish) wanted.set(key, wish);
+      else wanted.delete(key);
+    };
+    const { log } = createLogLines();
+    evaluation = new Evaluation({ registry: createRegistry({ want }, log, 100), node, log });
+    let length = 40;
+    evaluation.add(policy('own', ({ id }) => (length === 0 ? null : { [`/p/${id}`]: 'x'.repeat(length) })));
+    for (const id of ['1', '2', '3']) await is(id, container('a', ''));
+    expect([...wanted.keys()]).toEqual(['/p/1', '/p/2']);
+    expect(evaluation.problems.map(({ problem }) => problem)).toEqual([
+      'all that policies register of this host would have more than 100 characters',
+    ]);
+    length = 0;
+    await is('1', container('b', ''));
+    length = 40;
+    await is('3', container('b', ''));
+    length = 46;
+    await is('2', container('b', ''));
+    await is('3', null);
+    await is('1', container('c', ''));
+    expect([...wanted].map(([key, { value }]) => [key, value.length])).toEqual([
+      ['/p/2', 46],
+      ['/p/1', 46],
+    ]);
+  });
+
   it('write a key for each container, as JSON or as the text it is', async () => {
     evaluation.add(
       policy('json', ({ container: c }) => ({
