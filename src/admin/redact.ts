@@ -1,14 +1,11 @@
-const secretName = /secret|password|passphrase|private_?key/i;
+import { isSecretName } from '../lib/secrets.js';
 
 /** The same JSON value with whatever stands under a telling name blanked out, at any depth. */
 export function redact(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(redact);
   if (typeof value !== 'object' || value === null) return value;
   return Object.fromEntries(
-    Object.entries(value).map(([name, inner]) => [
-      name,
-      secretName.test(name) ? '[redacted]' : redact(inner),
-    ]),
+    Object.entries(value).map(([name, inner]) => [name, isSecretName(name) ? '[redacted]' : redact(inner)]),
   );
 }
 

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { eventIdentity, type DockerEvent } from '../docker/docker-event.js';
 import type { Gap } from '../docker/event-stream.js';
+import { isSecret } from '../lib/secrets.js';
 import { keys } from '../state/keys.js';
 import type { EventRecord } from '../state/records.js';
 
@@ -9,15 +10,21 @@ const maxValueChars = 4_096;
 const maxNameChars = 1_024;
 const maxAttributeChars = 65_536;
 
-/** What the journal keeps of an event. A value that was cut ends in "…" and the record has `truncated`. */
+/**
+ * What the journal keeps of an event. A value that was cut ends in "…" and the record has `truncated`. Labels are among
+ * the attributes, and some hold a secret.
+ */
 export function recordOf(node: string, event: DockerEvent): EventRecord {
   const attributes: [string, string][] = [];
   let chars = 0;
   let truncated = false;
   for (const [name, value] of Object.entries(event.attributes)) {
-    const pair: [string, string] = [cut(name, maxNameChars), cut(value, maxValueChars)];
+    const pair: [string, string] = [
+      cut(name, maxNameChars),
+      isSecret(name, value) ? '[redacted]' : cut(value, maxValueChars),
+    ];
     chars += pair[0].length + pair[1].length;
-    if (pair[0] !== name || pair[1] !== value) truncated = true;
+    if (pair[0] !== name || value.length > maxValueChars) truncated = true;
     if (chars > maxAttributeChars) {
       truncated = true;
       break;

@@ -4,6 +4,7 @@
  * (SERVICE_80_NAME), or port and protocol (SERVICE_53_UDP_NAME). Labels count before the environment, and what is said of
  * one port before what is said of all.
  */
+import { isSecret } from '../../../../lib/secrets.js';
 import type { ContainerOfSubject } from '../../subject.js';
 
 export interface ServiceMetadata {
@@ -19,14 +20,6 @@ export interface ServiceMetadata {
 }
 
 const OWN = ['name', 'id', 'tags', 'ignore'];
-
-/** What is registered can be read by many: no password, whatever a container calls so. */
-function isSecret(key: string, value: string): boolean {
-  return (
-    /secret|passw|passphrase|token|credential|private|api_?key/.test(key) ||
-    /:\/\/[^/\s:@]*:[^/\s@]+@/.test(value)
-  );
-}
 
 export function metadataOf(
   { env }: Pick<ContainerOfSubject, 'env'>,
