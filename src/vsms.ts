@@ -23,17 +23,26 @@ interface Target {
 
 const EVERY_MS = 5_000;
 const ASK_MS = 2_000;
+/** One that is slow once has not changed; one that never answers serves nobody. */
+const SILENCES = 3;
 
 export function withVsms(objects: EngineObjects, roles: Pick<RoleContainers, 'observe'>): Vsms {
   /** By container: what was last told of it. */
   const targets = new Map<string, Target>();
-  /** By name: what it last said. One that is slow to answer has not changed. */
-  const said = new Map<string, VsmFacts>();
+  /** By name: what it last said, and how often in a row it said nothing since. */
+  const said = new Map<string, { readonly facts: VsmFacts; readonly silences: number }>();
 
   async function look(ctx: Ctx, name: string): Promise<VsmFacts | null> {
     const observed = await roles.observe(withDeadline(ctx, ASK_MS), name).catch(() => null);
-    if (observed) said.set(name, factsOf(observed, name));
-    return said.get(name) ?? null;
+    const before = said.get(name);
+    if (observed) said.set(name, { facts: factsOf(observed, name), silences: 0 });
+    else if (before) {
+      const silences = before.silences + 1;
+      const isSilent = silences >= SILENCES && before.facts.state !== 'down';
+      const facts = isSilent ? { ...before.facts, state: 'down', error: 'it does not answer' } : before.facts;
+      said.set(name, { facts, silences });
+    }
+    return said.get(name)?.facts ?? null;
   }
 
   async function follow(ctx: Ctx, changed: (containerId: string) => void): Promise<void> {

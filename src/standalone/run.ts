@@ -62,17 +62,18 @@ export async function startAlone(ctx: Ctx, settings: StandaloneSettings): Promis
 export async function dryRun(ctx: Ctx, settings: StandaloneSettings): Promise<DryRun> {
   const { log } = ctx;
   const node = await identify(ctx, settings);
-  const wanted = new Map<string, Wanted>();
+  const { backends, wanted, keep } = recording();
   const stream = createEventStream({ socketPath: settings.DOCKER_SOCKET, log });
   const state = await connectEtcd(settings, log);
   // A run waits for etcd; who looks wants to be told that it is away.
   await state?.range(ctx, keys.policies);
-  const registrator = registratorOf(settings, { log, node, state, stream, backends: recording(wanted) });
+  const registrator = registratorOf(settings, { log, node, state, stream, backends });
   try {
     await Promise.race([registrator.ready, outOfTime(ctx)]);
     const inEtcd = new Map([...wanted].filter(([key]) => key.startsWith('/')));
     const limited = withDeadline(ctx, DRY_RUN_MS);
-    const changes = state ? await differences(limited, state, ownerOf(node, settings), inEtcd) : [];
+    const owner = ownerOf(node, settings);
+    const changes = state ? await differences(limited, state, { owner, wanted: inEtcd, keep }) : [];
     return {
       differences: changes,
       unchanged: state === null ? 0 : inEtcd.size - changes.filter(({ key }) => inEtcd.has(key)).length,
@@ -151,15 +152,20 @@ function registratorOf(settings: StandaloneSettings, { metrics, ...parts }: Part
 }
 
 /** Keeps what is wanted to itself. */
-function recording(wanted: Map<string, Wanted>): Backends {
-  return {
+function recording() {
+  const wanted = new Map<string, Wanted>();
+  let kept: (source: string) => boolean = () => false;
+  const backends: Backends = {
     want(key, wish) {
       if (wish) wanted.set(key, wish);
       else wanted.delete(key);
     },
-    complete: () => undefined,
+    complete(keep = kept) {
+      kept = keep;
+    },
     settled: () => Promise.resolve(),
     stats: () => ({}),
     close: () => Promise.resolve(),
   };
+  return { backends, wanted, keep: (source: string) => kept(source) };
 }

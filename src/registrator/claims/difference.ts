@@ -19,15 +19,21 @@ export interface Difference {
 
 const SIDE_BY_SIDE = 8;
 
+export interface Wishes {
+  readonly owner: string;
+  readonly wanted: ReadonlyMap<string, Wanted>;
+  /** Whether a claim of before that comes from this source stays, as `complete` of a backend is told. */
+  readonly keep: (source: string) => boolean;
+}
+
 /** Of all keys that are wanted, or that this owner claims; those alone that would change or are foreign. */
 export async function differences(
   ctx: Ctx,
   state: Pick<State, 'get' | 'range'>,
-  owner: string,
-  wanted: ReadonlyMap<string, Wanted>,
+  { owner, wanted, keep }: Wishes,
 ): Promise<Difference[]> {
   const found: Difference[] = [];
-  const all = new Set([...wanted.keys(), ...(await claimedBy(ctx, state, owner))]);
+  const all = new Set([...wanted.keys(), ...(await claimedBy(ctx, state, owner, keep))]);
   await eachOf([...all], SIDE_BY_SIDE, async (key) => {
     const difference = differenceOf(key, wanted.get(key) ?? null, await readSeen(ctx, state, key), owner);
     if (difference.isForeign || difference.now !== difference.then) found.push(difference);
@@ -35,12 +41,18 @@ export async function differences(
   return found.toSorted((a, b) => (a.key < b.key ? -1 : 1));
 }
 
-async function claimedBy(ctx: Ctx, state: Pick<State, 'range'>, owner: string): Promise<string[]> {
+async function claimedBy(
+  ctx: Ctx,
+  state: Pick<State, 'range'>,
+  owner: string,
+  keep: Wishes['keep'],
+): Promise<string[]> {
   const { entries } = await state.range(ctx, keys.claims);
   return entries.flatMap(({ key, value }) => {
     if (!key.endsWith(`/${owner}`)) return [];
     try {
-      return [records.claim.decode(key, value).key];
+      const claim = records.claim.decode(key, value);
+      return keep(claim.source) ? [] : [claim.key];
     } catch {
       // Whoever keeps claims tells of a damaged one.
       return [];

@@ -12,7 +12,8 @@ import type { Lease, LeaseReference, State } from '../../state/state.js';
 
 /** A claim, and the key if nobody else claims it; a batch that is under way may add some 120 more. */
 const CLAIMS_PER_LEASE = 380;
-const SHARED_LEASES = 64;
+/** Key and marker of some 100,000 keys that are shared; those without any cost nothing. */
+const SHARED_LEASES = 256;
 
 export interface OwnerLeases {
   /** One with room for another claim. `inUse` tells how many claims are below a lease. */
