@@ -5,11 +5,11 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 VITEST = node_modules/.bin/node node_modules/vitest/vitest.mjs run --config test/vitest.config.ts --project
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-engines check unit integration contract e2e bench soak image plugin registrator push clean
+.PHONY: help up down test test-engines check unit integration contract e2e bench soak registrator-kills image plugin registrator push clean
 
 help: ## list the targets
 	@echo 'usage: make TARGET'
-	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-16s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
 
 up: ## set up what is missing, install the plugin and show the main job on this machine
 	@plugin/up.sh
@@ -54,6 +54,11 @@ soak: ## a database and verified writers under random faults: make soak MINUTES=
 	@plugin/setup.sh test
 	@plugin/build-plugin.sh
 	@MINUTES='$(or $(MINUTES),20)' $(if $(SEED),SEED='$(SEED)') $(VITEST) soak --disable-console-intercept
+
+registrator-kills: ## kill the registrator at random while containers change: make registrator-kills KILLS=200 SEED=7
+	@plugin/setup.sh test
+	@REGISTRATOR_KILLS='$(or $(KILLS),200)' $(if $(SEED),REGISTRATOR_SEED='$(SEED)') $(VITEST) e2e \
+		test/e2e/registrator-faults.test.ts -t 'is killed'
 
 image: ## build the data-plane image (build/image.tar.gz)
 	@plugin/setup.sh build

@@ -29,20 +29,20 @@ export interface TestEtcdTls {
   key: string;
 }
 
-interface StartOptions {
+export interface EtcdOptions {
   tls?: TestEtcdTls;
   flags?: string[];
 }
 
 const program = '/usr/bin/etcd';
 
-export async function startEtcd(options: StartOptions = {}): Promise<TestEtcd> {
+export async function startEtcd(options: EtcdOptions = {}): Promise<TestEtcd> {
   const [member] = await startMembers(1, options);
   return member!;
 }
 
 /** Members of one cluster, all started. */
-export async function startMembers(count: number, options: StartOptions = {}): Promise<TestEtcd[]> {
+export async function startMembers(count: number, options: EtcdOptions = {}): Promise<TestEtcd[]> {
   if (!existsSync(program)) throw new Error(`${program} is missing: apt-get install etcd-server`);
   const ports = await freePorts(2 * count);
   const peers = Array.from({ length: count }, (_, index) => `http://127.0.0.1:${String(ports[2 * index]!)}`);
@@ -59,7 +59,19 @@ export async function startMembers(count: number, options: StartOptions = {}): P
   return members;
 }
 
-async function createMember(port: number, options: StartOptions, flags: string[]): Promise<TestEtcd> {
+/** The member that leads, when all of these say so; they must be a majority. */
+export async function leaderOf(members: readonly TestEtcd[]): Promise<TestEtcd | undefined> {
+  const told = await Promise.all(
+    members.map(async (member) => {
+      const { header, leader } = await member.admin('maintenance/status', {});
+      return { member, id: (header as { member_id: string }).member_id, leader };
+    }),
+  );
+  const found = told.find(({ id, leader }) => id === leader);
+  return told.every(({ leader }) => leader === found?.id) ? found?.member : undefined;
+}
+
+async function createMember(port: number, options: EtcdOptions, flags: string[]): Promise<TestEtcd> {
   const directory = await mkdtemp(join(tmpdir(), 'openebs-etcd-'));
   const scheme = options.tls ? 'https' : 'http';
   const endpoint = `${scheme}://127.0.0.1:${String(port)}`;
@@ -93,7 +105,12 @@ async function createMember(port: number, options: StartOptions, flags: string[]
     stop,
     forget: () => rm(directory, { recursive: true }),
     async admin(path, body) {
-      const response = await fetch(`${endpoint}/v3/${path}`, { method: 'POST', body: JSON.stringify(body) });
+      const response = await fetch(`${endpoint}/v3/${path}`, {
+        method: 'POST',
+        body: JSON.stringify(body),
+        // One that stands still accepts connections.
+        signal: AbortSignal.timeout(30_000),
+      });
       const answer = (await response.json()) as Record<string, unknown>;
       if (!response.ok) throw new Error(`${path}: ${JSON.stringify(answer)}`);
       return answer;

@@ -42,6 +42,8 @@ export interface RegistratorProcess {
   /** Until all that was there at its start is registered. */
   ready(): Promise<void>;
   stats(): Promise<RegistryStats>;
+  /** What it takes the time for, as its answers are dated. */
+  clock(): Promise<Date>;
   rssMiB(): number;
 }
 
@@ -65,7 +67,10 @@ export interface Registrator {
   end(): Promise<void>;
 }
 
-export function createRegistrator(settings: Settings): Registrator {
+export function createRegistrator(
+  settings: Settings,
+  env: Readonly<Record<string, string>> = {},
+): Registrator {
   const directory = mkdtempSync(join(tmpdir(), 'openebs-registrator-'));
   const policies = join(directory, 'policies');
   mkdirSync(policies);
@@ -86,7 +91,8 @@ export function createRegistrator(settings: Settings): Registrator {
     },
     async start(more) {
       const port = await freePort();
-      const started = startProcess(['run', ...flags({ LISTEN: `127.0.0.1:${String(port)}`, ...more })], port);
+      const args = ['run', ...flags({ LISTEN: `127.0.0.1:${String(port)}`, ...more })];
+      const started = startProcess(args, port, env);
       running.add(started);
       void started.ended.then(() => running.delete(started));
       return started;
@@ -101,11 +107,15 @@ export function createRegistrator(settings: Settings): Registrator {
 
 const READY = '"what runs here is registered"';
 
-function startProcess(args: readonly string[], port: number): RegistratorProcess {
+function startProcess(
+  args: readonly string[],
+  port: number,
+  env: Readonly<Record<string, string>>,
+): RegistratorProcess {
   // Settings of whoever runs the tests are none of its business.
   const child: ChildProcess = spawn('setpriv', [...tied, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { PATH: process.env['PATH'] ?? '' },
+    env: { PATH: process.env['PATH'] ?? '', ...env },
   });
   let output = '';
   for (const stream of [child.stdout, child.stderr])
@@ -151,6 +161,10 @@ function startProcess(args: readonly string[], port: number): RegistratorProcess
     async stats() {
       const response = await fetch(`http://127.0.0.1:${String(port)}/v1/registry`);
       return (await response.json()) as RegistryStats;
+    },
+    async clock() {
+      const { headers } = await fetch(`http://127.0.0.1:${String(port)}/healthz`);
+      return new Date(headers.get('date') ?? '');
     },
     rssMiB() {
       const status = readFileSync(`/proc/${String(child.pid)}/status`, 'utf8');
@@ -221,6 +235,11 @@ export async function putKey(etcd: TestEtcd, key: string, value: string): Promis
 
 export async function deleteKey(etcd: TestEtcd, key: string): Promise<void> {
   await etcd.admin('kv/deleterange', { key: encoded(key) });
+}
+
+/** All keys that begin so. */
+export async function deletePrefix(etcd: TestEtcd, prefix: string): Promise<void> {
+  await etcd.admin('kv/deleterange', { key: encoded(prefix), range_end: encoded(`${prefix}\xff`) });
 }
 
 export interface Change {
