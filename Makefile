@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 VITEST = node_modules/.bin/node node_modules/vitest/vitest.mjs run --config test/vitest.config.ts --project
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-engines check unit integration contract e2e bench soak registrator-kills image plugin registrator push clean
+.PHONY: help up down test test-engines check unit integration contract e2e crash bench soak registrator-kills image plugin registrator push clean
 
 help: ## list the targets
 	@echo 'usage: make TARGET'
@@ -44,6 +44,11 @@ e2e: ## the real plugin on real engines of the tests' own
 	@plugin/build-plugin.sh
 	@plugin/build-registrator.sh
 	@$(VITEST) e2e
+
+crash: ## the plugin killed at every hit of every named point; long
+	@plugin/setup.sh test
+	@plugin/build-plugin.sh
+	@CRASH_POINTS=all $(VITEST) e2e test/e2e/crash-points.test.ts --disable-console-intercept
 
 bench: ## measure, print each row beside its bar, write build/bench.json
 	@plugin/setup.sh test

@@ -1,5 +1,5 @@
 /** The product's own directories on the host. */
-import { chmod, mkdir, readdir } from 'node:fs/promises';
+import { chmod, mkdir, readdir, rmdir } from 'node:fs/promises';
 import path from 'node:path';
 import type { Ctx } from '../context.js';
 import { AppError } from '../errors.js';
@@ -28,6 +28,14 @@ export async function makeDirectories(ctx: Ctx, paths: HostPaths): Promise<void>
   const roles = await readdir(paths.view(paths.containers));
   const specs = roles.map((name) => path.join(paths.view(paths.containers), name));
   await Promise.all([...written, ...specs].map((directory) => removeUnfinished(directory)));
+  await removeLeftMountpoints(paths);
+}
+
+/** Directories whose mount was cut off, was just ended, or went with the power. What is mounted, or has files, stays. */
+async function removeLeftMountpoints(paths: HostPaths): Promise<void> {
+  const root = path.dirname(paths.mountpoint('any'));
+  const names = await readdir(root).catch(() => []);
+  await Promise.all(names.map((name) => rmdir(path.join(root, name)).catch(() => undefined)));
 }
 
 async function make(paths: HostPaths, directory: string): Promise<void> {

@@ -101,7 +101,8 @@ export function createFileSystems(): FileSystems {
     },
     async unmount(ctx, mountpoint) {
       while (await entryOf(mountpoint)) await mustRun(ctx, 'umount', [mountpoint]);
-      await rmdir(mountpoint).catch(() => undefined);
+      await failPoint('before mountpoint remove');
+      await removeMountpoint(mountpoint);
     },
     async observe(mountpoint) {
       const entry = await entryOf(mountpoint);
@@ -112,11 +113,22 @@ export function createFileSystems(): FileSystems {
   };
 }
 
+/** The kernel keeps one that is mounted on. */
+async function removeMountpoint(mountpoint: string): Promise<void> {
+  await rmdir(mountpoint).catch(() => undefined);
+}
+
 async function mount(ctx: Ctx, { device, mountpoint, type, options, owner }: MountRequest): Promise<string> {
   await mkdir(mountpoint, { recursive: true, mode: 0o700 });
   const all = [...MOUNT_OPTIONS[type], ...options];
   const withOptions = all.length > 0 ? ['-o', all.join(',')] : [];
-  await mustRun(ctx, 'mount', ['-t', type, ...withOptions, device, mountpoint]);
+  await failPoint('before mount');
+  await mustRun(ctx, 'mount', ['-t', type, ...withOptions, device, mountpoint]).catch(
+    async (reason: unknown) => {
+      await removeMountpoint(mountpoint);
+      throw reason;
+    },
+  );
   const data = path.join(mountpoint, DATA_DIRECTORY);
   await failPoint('before data directory');
   if (!(await hasData(data))) await makeData(data, owner);

@@ -1,10 +1,12 @@
 /** The product as a user meets it on a lab host: the plugin, volumes, records, and what it leaves behind. */
-import { closeSync, existsSync, openSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readdirSync } from 'node:fs';
 import { request } from 'node:http';
 import { basename, dirname, join } from 'node:path';
 import { expect } from 'vitest';
+import { parseMountInfo } from '../../src/dataplane/mount-info.js';
 import { exec, failure, type Result, waitFor } from './exec.js';
 import { type LabHost, type LabOptions, startLabHost } from './lab.js';
+import { pluginIds } from './lab-leftovers.js';
 import { installFromRegistry, registryStorage, startRegistry } from './lab-seed.js';
 
 export interface InstallOptions {
@@ -153,6 +155,8 @@ export interface Traces {
   readonly keys: readonly string[];
   readonly ports: readonly string[];
   readonly loops: readonly string[];
+  /** Below the plugin's tree: what is mounted, and the directories to mount on. */
+  readonly mounts: readonly string[];
 }
 
 /** Port numbers that something on this host listens on. */
@@ -166,6 +170,25 @@ export async function listeningPorts(host: LabHost): Promise<string[]> {
 
 /** What the registrator writes follows what runs, a moment later. */
 export const registered = /^\/openebs\/(events|registry|objects|services|vsms)\//;
+
+/**
+ * As the engine sees them: `ID: ext4` for each mount, also of one above another, and `ID` for each directory. The
+ * plugin's probe (src/dataplane/seen-mounts.ts) comes and goes with its start.
+ */
+async function mountsOf(host: LabHost): Promise<string[]> {
+  const mounted = parseMountInfo(await host.shellOk('cat /proc/self/mountinfo')).flatMap(
+    ({ mountpoint, type }) => {
+      const name = /\/propagated-mount\/(.*)$/.exec(mountpoint)?.[1];
+      return name === undefined ? [] : [`${name}: ${type}`];
+    },
+  );
+  // From outside nothing is mounted there: no dead device can hold the look.
+  const directories = pluginIds(host.dataRoot).flatMap((id) => {
+    const tree = join(host.dataRoot, 'plugins', id, 'propagated-mount');
+    return existsSync(tree) ? readdirSync(tree) : [];
+  });
+  return [...mounted, ...directories].filter((name) => !/^probe(: tmpfs)?$/.test(name)).sort();
+}
 
 /** Everything a volume can leave behind. etcd's own files and what is registered change by themselves. */
 export async function tracesOf(host: LabHost): Promise<Traces> {
@@ -186,6 +209,7 @@ export async function tracesOf(host: LabHost): Promise<Traces> {
       .sort(),
     ports: await listeningPorts(host),
     loops: (await host.loops()).map((loop) => loop.name).sort(),
+    mounts: await mountsOf(host),
   };
 }
 

@@ -25,7 +25,7 @@ beforeEach(async () => {
   // Beside the host's tree there is another, as the plugin's own files are.
   await mkdir(path.join(top, 'host/var/lib'), { recursive: true });
   await mkdir(path.join(top, 'own'));
-  paths = createHostPaths(path.join(top, 'host'), '/mnt');
+  paths = createHostPaths(path.join(top, 'host'), path.join(top, 'mnt'));
 });
 
 afterEach(async () => {
@@ -42,6 +42,13 @@ describe('the directories of the product', () => {
       expect((await stat(paths.view(directory))).mode & 0o777, directory).toBe(0o700);
     await make();
     expect(logged).toEqual([]);
+  });
+
+  it('to mount on are removed when nothing is there, as after a loss of power', async () => {
+    for (const id of ['v1', 'v2']) await mkdir(paths.mountpoint(id), { recursive: true });
+    await writeFile(path.join(paths.mountpoint('v2'), 'file'), '');
+    await make();
+    expect(await readdir(path.join(top, 'mnt'))).toEqual(['v2']);
   });
 
   it.each(['../../own', 'missing'])(

@@ -1,5 +1,14 @@
 import { execFileSync } from 'node:child_process';
-import { closeSync, mkdtempSync, openSync, rmSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -75,6 +84,15 @@ describe('a disk', () => {
     // Who comes next waits for it.
     expect(await fileSystems.probe(ctx(), disk)).toBe('ext4');
   });
+});
+
+it('a mount that fails leaves no directory to mount on', async () => {
+  const mountpoint = join(directory, 'mnt/v1');
+  const owner = { uid: 0, gid: 0, mode: 0o700 };
+  const device = join(directory, 'none');
+  const mounting = fileSystems.mount(ctx(), { device, mountpoint, type: 'xfs', options: [], owner });
+  await expect(mounting).rejects.toThrow('mount failed');
+  expect(existsSync(mountpoint)).toBe(false);
 });
 
 describe('a device', () => {

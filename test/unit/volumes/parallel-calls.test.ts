@@ -130,6 +130,7 @@ async function judge(clients: readonly PlannedCall[][], waits: fc.Stream<number>
 describe('calls at once', () => {
   it.each([
     ['two on one volume', 2, 1, 6],
+    ['two on many volumes', 2, 4, 10],
     ['ten on one volume', 10, 1, 2],
     ['ten on many volumes', 10, 4, 5],
   ])(
