@@ -32,7 +32,7 @@ const TIMEOUT_MS = 15_000;
 /** What an engine says that is no manager. One that has no leader at the moment says something else with the same status. */
 const NO_MANAGER = /not (a swarm manager|part of a swarm)/i;
 
-export function createEngineObjects(socketPath: string): EngineObjects {
+export function createEngineObjects(socketPath: string, timeoutMs = TIMEOUT_MS): EngineObjects {
   const docker = new Docker({ socketPath });
   const list = listers(docker);
   const inspect = inspectors(docker);
@@ -42,7 +42,7 @@ export function createEngineObjects(socketPath: string): EngineObjects {
         ctx,
         `list every ${kind}`,
         (signal) => whereManager(kind, () => list[kind](signal), []),
-        TIMEOUT_MS,
+        timeoutMs,
       ),
     inspect: (ctx, kind, id) =>
       call(
@@ -54,7 +54,7 @@ export function createEngineObjects(socketPath: string): EngineObjects {
             () => orAbsent(async () => (await inspect[kind](id, signal)) as Inspected, null),
             null,
           ),
-        TIMEOUT_MS,
+        timeoutMs,
       ),
   };
 }
@@ -64,9 +64,15 @@ async function whereManager<T>(kind: ObjectKind, operation: () => Promise<T>, ot
   try {
     return await operation();
   } catch (reason) {
-    if (isOfSwarm(kind) && reason instanceof Error && NO_MANAGER.test(reason.message)) return otherwise;
+    if (isOfSwarm(kind) && NO_MANAGER.test(wordsOf(reason))) return otherwise;
     throw reason;
   }
+}
+
+/** The engine's own: what the package puts in front of them says of every 503 of some calls that there is no swarm. */
+function wordsOf(reason: unknown): string {
+  const { json } = reason as { json?: { message?: unknown } | null };
+  return typeof json?.message === 'string' ? json.message : '';
 }
 
 function isOfSwarm(kind: ObjectKind): boolean {
@@ -116,14 +122,14 @@ interface Inspectable {
 function inspectors(
   docker: Docker,
 ): Record<ObjectKind, (id: string, abortSignal: AbortSignal) => Promise<unknown>> {
-  const of = (get: (id: string) => unknown) => (id: string, abortSignal: AbortSignal) =>
-    (get(id) as Inspectable).inspect({ abortSignal });
+  const of = (find: (id: string) => unknown) => (id: string, abortSignal: AbortSignal) =>
+    (find(id) as Inspectable).inspect({ abortSignal });
   return {
     container: of((id) => docker.getContainer(id)),
-    image: of((id) => docker.getImage(id)),
+    image: (id, abortSignal) => get(docker, `/images/${id}/json`, abortSignal),
     plugin: of((id) => docker.getPlugin(id, '')),
     volume: of((id) => docker.getVolume(id)),
-    network: of((id) => docker.getNetwork(id)),
+    network: (id, abortSignal) => get(docker, `/networks/${id}`, abortSignal),
     daemon: async (id, abortSignal) => {
       const info = await callsOf(docker).info({ abortSignal });
       // Another engine by now, or the same under a new name.
@@ -134,4 +140,19 @@ function inspectors(
     secret: of((id) => docker.getSecret(id)),
     config: of((id) => docker.getConfig(id)),
   };
+}
+
+interface Dialer {
+  dial(request: object, answered: (reason: Error | null, answer: unknown) => void): void;
+}
+
+/** For what the package's own `inspect` does not pass the signal on: a call of it would never end. */
+function get(docker: Docker, path: string, abortSignal: AbortSignal): Promise<unknown> {
+  const statusCodes = { 200: true, 404: 'no such object', 500: 'server error' };
+  return new Promise((resolve, reject) => {
+    (docker.modem as Dialer).dial({ path, method: 'GET', abortSignal, statusCodes }, (reason, answer) => {
+      if (reason) reject(reason);
+      else resolve(answer);
+    });
+  });
 }

@@ -5,8 +5,7 @@
  * anew each time (step.ts). Many keys go in one transaction; where one of them was not as it seemed, they are read and
  * written one by one. Nothing is remembered of what failed but that the key has to be looked at again.
  */
-import type { Ctx } from '../../context.js';
-import { withDeadline } from '../../context.js';
+import { type Ctx, withDeadline } from '../../context.js';
 import { AppError } from '../../errors.js';
 import { createBackoff } from '../../lib/backoff.js';
 import { eachOf } from '../../lib/each-of.js';
@@ -57,6 +56,8 @@ class StateClaimKeeper implements RegistryBackend {
   readonly #working = new Set<string>();
   /** What has been asked of etcd, and is not known yet. */
   readonly #unseen = new Set<string>();
+  /** Keys to clear up, or to withdraw, once all that is wanted is known. */
+  readonly #later: string[] = [];
   readonly #aside = new SetAside((again) => {
     this.#look(again);
   });
@@ -105,7 +106,7 @@ class StateClaimKeeper implements RegistryBackend {
     this.#complete = true;
     this.#keep = keep;
     for (const [key, wanted] of this.#wanted) if (!wanted) this.#wanted.delete(key);
-    this.#look(this.#view.claimedBy(this.#options.owner));
+    this.#look([...this.#view.claimedBy(this.#options.owner), ...this.#later.splice(0)]);
   }
 
   #look(again: readonly string[]): void {
@@ -190,10 +191,8 @@ class StateClaimKeeper implements RegistryBackend {
     this.#failures += 1;
     if (this.#closing || this.#failing) return;
     this.#failing = true;
-    this.#options.log.warn(
-      { err: AppError.from(reason) },
-      'the claims of this node cannot be kept; trying again',
-    );
+    const err = AppError.from(reason);
+    this.#options.log.warn({ err }, 'the claims of this node cannot be kept; trying again');
   }
 
   /** False at the end. */
@@ -221,7 +220,10 @@ class StateClaimKeeper implements RegistryBackend {
 
   /** Own claims from before are let be until all that is wanted is known. */
   #concerns(key: string): boolean {
-    return this.#wanted.has(key) || (this.#complete && this.#view.concerns(key, this.#options.owner));
+    if (this.#wanted.has(key)) return true;
+    const isOurs = this.#view.concerns(key, this.#options.owner);
+    if (isOurs && !this.#complete) this.#later.push(key);
+    return isOurs && this.#complete;
   }
 
   async #prepare(ctx: Ctx, key: string, seen: Seen): Promise<Transaction | null> {

@@ -14,20 +14,12 @@ import { createMemoryState } from '../../../../src/state/memory-state.js';
 import { records } from '../../../../src/state/records.js';
 import type { Entry, State } from '../../../../src/state/state.js';
 import { AppError } from '../../../../src/errors.js';
+import { randomOf } from '../../../support/random.js';
 
 const log = createLog('silent');
 const ctx = { log, signal: new AbortController().signal, requestId: 'test' };
-const runs = Number(process.env['CLAIM_RUNS'] ?? '1500');
+const runs = Number(process.env['CLAIM_RUNS'] ?? '2500');
 const onlySeed = process.env['CLAIM_SEED'];
-
-function randomOf(seed: number): () => number {
-  let state = seed + 0x6d2b79f5;
-  return () => {
-    state = Math.imul(state ^ (state >>> 15), state | 1);
-    state ^= state + Math.imul(state ^ (state >>> 7), state | 61);
-    return ((state ^ (state >>> 14)) >>> 0) / 4294967296;
-  };
-}
 
 const names = ['a', 'b', 'c'].map((name) => `/reg/${name}`);
 const rules: Record<string, MergeRule> = { '/reg/a': 'min', '/reg/b': 'first', '/reg/c': 'union' };
