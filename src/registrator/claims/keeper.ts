@@ -17,6 +17,7 @@ import { createOwnerLeases, type OwnerLeases, sharedLeaseOf } from './leases.js'
 import { type Held, type Owner, type Seen, stepOf, type Wanted } from './step.js';
 import { isRefusal, join, packed, type Prepared, SetAside } from './together.js';
 import { Troubles } from './troubles.js';
+import { Wishes } from './wishes.js';
 import { createRegistryView, readSeen, type RegistryView } from './view.js';
 
 export interface ClaimKeeperOptions {
@@ -50,14 +51,11 @@ class StateClaimKeeper implements RegistryBackend {
   readonly #options: ClaimKeeperOptions;
   readonly #view: RegistryView;
   readonly #leases: OwnerLeases;
-  /** A null is a wish too, until all is known: it tells a key that is not wanted from one that nobody spoke of yet. */
-  readonly #wanted = new Map<string, Wanted | null>();
+  readonly #wishes = new Wishes();
   readonly #dirty = new Set<string>();
   readonly #working = new Set<string>();
   /** What has been asked of etcd, and is not known yet. */
   readonly #unseen = new Set<string>();
-  /** Keys to clear up, or to withdraw, once all that is wanted is known. */
-  readonly #later: string[] = [];
   readonly #aside = new SetAside((again) => {
     this.#look(again);
   });
@@ -66,8 +64,6 @@ class StateClaimKeeper implements RegistryBackend {
   readonly #backoff;
   readonly #waiting: (() => void)[] = [];
   #closing = false;
-  #complete = false;
-  #keep: (source: string) => boolean = () => false;
   #failing = false;
   #writes = 0;
   #failures = 0;
@@ -80,7 +76,7 @@ class StateClaimKeeper implements RegistryBackend {
     this.#view = createRegistryView(state, log);
     this.#troubles = new Troubles(log, owner);
     const onLost = () => {
-      this.#look([...this.#wanted.keys()]);
+      this.#look(this.#wishes.keys());
     };
     this.#leases = createOwnerLeases(state, { owner, ttlMs: leaseMs, onLost });
     this.#backoff = createBackoff({ minMs: retryMinMs, maxMs: MAX_RETRY_MS });
@@ -97,16 +93,15 @@ class StateClaimKeeper implements RegistryBackend {
 
   want(key: string, wanted: Wanted | null): void {
     if (this.#closing) return;
-    if (wanted || !this.#complete) this.#wanted.set(key, wanted);
-    else this.#wanted.delete(key);
+    this.#wishes.set(key, wanted);
     this.#look([key]);
   }
 
   complete(keep: (source: string) => boolean = () => false): void {
-    this.#complete = true;
-    this.#keep = keep;
-    for (const [key, wanted] of this.#wanted) if (!wanted) this.#wanted.delete(key);
-    this.#look([...this.#view.claimedBy(this.#options.owner), ...this.#later.splice(0)]);
+    const later = this.#wishes.complete(keep);
+    this.#look([...this.#view.claimedBy(this.#options.owner), ...later]);
+    // A policy may have had keys below names of objects that came and went.
+    this.#view.followOnly([...this.#wishes.keys(), ...this.#dirty, ...this.#working, ...this.#unseen]);
   }
 
   #look(again: readonly string[]): void {
@@ -121,14 +116,14 @@ class StateClaimKeeper implements RegistryBackend {
 
   get #pending(): number {
     // Before the first snapshot nobody knows what there is to withdraw.
-    const unknown = this.#complete && !this.#view.isKnown() ? 1 : 0;
+    const unknown = this.#wishes.areAll && !this.#view.isKnown() ? 1 : 0;
     return this.#dirty.size + this.#working.size + this.#unseen.size + unknown;
   }
 
   stats(): BackendStats {
     const oldestMs = this.#leases.oldestMs();
     return {
-      wanted: this.#wanted.size,
+      wanted: this.#wishes.size,
       pending: this.#pending,
       writes: this.#writes,
       failures: this.#failures,
@@ -141,7 +136,7 @@ class StateClaimKeeper implements RegistryBackend {
   async close(how: Farewell): Promise<void> {
     if (this.#closing) return;
     if (how === 'withdraw') {
-      for (const key of this.#wanted.keys()) this.want(key, null);
+      for (const key of this.#wishes.keys()) this.want(key, null);
       this.complete();
       await Promise.race([this.settled(), sleep(SETTLE_MS)]);
     }
@@ -220,16 +215,16 @@ class StateClaimKeeper implements RegistryBackend {
 
   /** Own claims from before are let be until all that is wanted is known. */
   #concerns(key: string): boolean {
-    if (this.#wanted.has(key)) return true;
-    const isOurs = this.#view.concerns(key, this.#options.owner);
-    if (isOurs && !this.#complete) this.#later.push(key);
-    return isOurs && this.#complete;
+    if (this.#wishes.has(key)) return true;
+    if (!this.#view.concerns(key, this.#options.owner)) return false;
+    if (!this.#wishes.areAll) this.#wishes.later(key);
+    return this.#wishes.areAll;
   }
 
   async #prepare(ctx: Ctx, key: string, seen: Seen): Promise<Transaction | null> {
-    const wanted = this.#wanted.get(key) ?? null;
+    const wanted = this.#wishes.of(key);
     const own = seen.claims.find(({ owner }) => owner === this.#options.owner);
-    if (!wanted && own && this.#keep(own.source)) return null;
+    if (!wanted && own && this.#wishes.keeps(own.source)) return null;
     const othersWant = seen.marker !== null || seen.claims.length > (own ? 1 : 0);
     const isOurs = wanted !== null || own !== undefined;
     const owner: Owner = {

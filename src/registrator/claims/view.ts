@@ -25,6 +25,8 @@ export interface RegistryView {
   applied(transaction: Transaction, revision: number, concerns: readonly string[]): void;
   /** How many claims are below a lease. */
   claimsUnder(leaseId: string): number;
+  /** Follows no more what none of these keys is below; what is asked for again is followed again. */
+  followOnly(keys: Iterable<string>): void;
   /** Called with keys of which something has changed, and when something can be seen for the first time. */
   onChange(listener: (changed: readonly string[]) => void): void;
   close(): void;
@@ -152,6 +154,16 @@ class WatchedView implements RegistryView {
     }
     if (isTold(this.#registry, revision)) return;
     for (const key of concerns) this.#proved.set(key, revision);
+  }
+
+  followOnly(wanted: Iterable<string>): void {
+    const prefixes = new Set<string>();
+    for (const key of wanted) prefixes.add(prefixOf(key));
+    for (const [prefix, { watch }] of this.#followed) {
+      if (prefixes.has(prefix)) continue;
+      watch.close();
+      this.#followed.delete(prefix);
+    }
   }
 
   close(): void {

@@ -31,7 +31,7 @@ function setUp() {
   const state: Pick<State, 'watch'> = {
     watch(prefix, listener) {
       watches.set(prefix, listener);
-      return { close: () => undefined };
+      return { close: () => watches.delete(prefix) };
     },
   };
   const view = createRegistryView(state, createLogLines().log);
@@ -67,7 +67,7 @@ function setUp() {
     );
     tell({ type: 'changes', revision, changes: [...puts, ...gone] });
   };
-  return { view, changed, snapshot, carriedOut, entriesOf };
+  return { view, watches, changed, snapshot, carriedOut, entriesOf };
 }
 
 const valueOf = (view: ReturnType<typeof setUp>['view']) => view.seen(KEY)?.entry?.value;
@@ -83,6 +83,18 @@ describe('what is seen of the registry', () => {
     view.applied(remove, 3, [KEY]);
     expect(valueOf(view)).toBeUndefined();
     expect(view.claimsUnder('7')).toBe(0);
+  });
+
+  it('is followed as long as a key below the same prefix is of interest', () => {
+    const { view, watches, snapshot, entriesOf } = setUp();
+    snapshot(2, entriesOf(put('x'), 2));
+    view.followOnly(['/reg/b']);
+    expect(valueOf(view)).toBe('x');
+    view.followOnly(['/other/a']);
+    expect([...watches.keys()]).toEqual([keys.registry]);
+    expect(view.seen(KEY)).toBeNull();
+    snapshot(3, entriesOf(put('y'), 3));
+    expect(valueOf(view)).toBe('y');
   });
 
   it('stays what the watch has told when the answer of a write comes late', () => {
