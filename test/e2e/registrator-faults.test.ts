@@ -505,7 +505,7 @@ describe.concurrent('while nothing changes in the engine', () => {
   it('a hand-over leaves all to the next process, which writes nothing, or to the lease', async (context) => {
     const { etcd, registrator } = await begin(context);
     // Longer than a start takes on a busy machine.
-    const one = registrator({ LEASE: '20s' });
+    const one = registrator({ LEASE: '30s' });
     const first = await one.start();
     await first.ready();
     await isTrue(etcd, first);
