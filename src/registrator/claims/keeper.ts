@@ -15,7 +15,7 @@ import type { LeaseReference, State, Transaction } from '../../state/state.js';
 import type { BackendStats, Farewell, RegistryBackend } from '../backends/backend.js';
 import { createOwnerLeases, type OwnerLeases, sharedLeaseOf } from './leases.js';
 import { type Held, type Owner, type Seen, stepOf, type Wanted } from './step.js';
-import { isRefusal, join, packed, type Prepared, SetAside } from './together.js';
+import { isRefusal, join, type Prepared, SetAside, writeTogether } from './together.js';
 import { Troubles } from './troubles.js';
 import { Wishes } from './wishes.js';
 import { createRegistryView, readSeen, type RegistryView } from './view.js';
@@ -210,7 +210,7 @@ class StateClaimKeeper implements RegistryBackend {
       const transaction = seen && (await this.#prepare(ctx, key, seen));
       if (transaction) prepared.push({ key, transaction });
     }
-    for (const together of packed(prepared)) await this.#write(ctx, together);
+    await writeTogether(prepared, (together) => this.#write(ctx, together));
   }
 
   /** Own claims from before are let be until all that is wanted is known. */

@@ -13,8 +13,22 @@ const AT_ONCE = 120;
 const AT_ONCE_CHARS = 400_000;
 const AGAIN_MS = 30_000;
 
+/** In as few transactions as it takes. A store without space takes away still: what has gone does not wait for the rest. */
+export async function writeTogether(
+  all: readonly Prepared[],
+  write: (together: readonly Prepared[]) => Promise<void>,
+): Promise<void> {
+  try {
+    for (const together of packed(all)) await write(together);
+  } catch (reason) {
+    const removals = all.filter(({ transaction }) => transaction.then.every((one) => 'delete' in one));
+    if (hasCode(reason, 'no_space')) for (const together of packed(removals)) await write(together);
+    throw reason;
+  }
+}
+
 /** As many together as one transaction takes, in order. */
-export function packed(all: readonly Prepared[]): Prepared[][] {
+function packed(all: readonly Prepared[]): Prepared[][] {
   const packs: Prepared[][] = [];
   let [size, chars] = [Infinity, 0];
   for (const one of all) {
