@@ -1,10 +1,13 @@
 /** The registrator in the installed plugin: what runs on a real engine, in the plugin's own etcd. */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
-import { waitFor } from '../support/exec.js';
+import { execOk, waitFor } from '../support/exec.js';
 import type { LabHost } from '../support/lab.js';
 import { askAdmin, createVolume, recordsOf, startProductHost, statusOf } from '../support/product.js';
+
+/** Of the data plane: it has Perl. */
+const image = resolve(import.meta.dirname, '../../build/image.tar.gz');
 
 let host: LabHost;
 let engineId: string;
@@ -56,6 +59,24 @@ function policyFile(name: string, content: string | object): void {
 const removePolicy = (name: string) => {
   rmSync(join(host.lib, 'openebs/policies', name), { force: true });
 };
+
+/** A plugin that does nothing but listen, as an engine wants it of each. */
+async function makeSmallPlugin(): Promise<void> {
+  const folder = join(host.dir, 'small');
+  mkdirSync(join(folder, 'rootfs'), { recursive: true });
+  await execOk('tar', ['-C', join(folder, 'rootfs'), '-xzf', image]);
+  const listen = 'IO::Socket::UNIX->new(Listen => 1, Local => "/run/docker/plugins/small.sock")';
+  const config = {
+    description: 'listens',
+    entrypoint: ['perl', '-MIO::Socket::UNIX', '-e', `$SIG{TERM} = sub { exit }; $s = ${listen}; sleep`],
+    interface: { types: ['docker.none/1.0'], socket: 'small.sock' },
+    linux: { capabilities: [] },
+    network: { type: 'none' },
+  };
+  writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
+  await host.ok('plugin', 'create', 'small', folder);
+  await host.ok('plugin', 'enable', 'small');
+}
 
 interface Policy {
   readonly name: string;
@@ -219,6 +240,84 @@ describe('policies', () => {
     await host.ok('rm', '-f', 'c1');
     await host.ok('volume', 'rm', 'v1');
     await host.ok('network', 'rm', 'late');
+  });
+
+  const seen = (kind: string, more: string) =>
+    `export const ${kind} = ({ id, name, inspect }) => ({ ['/six/${kind}/' + name]: { id, ...(${more}) } });`;
+  const six = [
+    seen('container', '{ of: inspect.Id, networks: Object.keys(inspect.NetworkSettings.Networks).sort() }'),
+    seen('image', '{ of: inspect.Id, tags: inspect.RepoTags }'),
+    seen('plugin', '{ of: inspect.Id, enabled: inspect.Enabled }'),
+    seen('volume', '{ of: inspect.Name, driver: inspect.Driver }'),
+    seen('network', '{ of: inspect.Id, containers: Object.values(inspect.Containers).map((c) => c.Name) }'),
+    seen('daemon', '{ of: inspect.ID, labels: inspect.Labels }'),
+  ].join('\n');
+  const sees = (what: string, key: string, expected: object | undefined) =>
+    settles(what, '/six/', ({ [key]: found }) =>
+      expected ? JSON.stringify(found) === JSON.stringify(expected) : found === undefined,
+    );
+
+  it('of a user see id, name and inspection of each kind of object, and what changes of them', async () => {
+    await makeSmallPlugin();
+    const files = join(host.dir, 'six');
+    mkdirSync(files);
+    writeFileSync(join(files, 'file'), 'six');
+    await host.ok('network', 'create', 'six-net');
+    await startHere('six', []);
+    await host.ok('volume', 'create', 'six-volume');
+    await host.shellOk(`tar -C ${files} -cf ${files}.tar .`);
+    await host.ok('import', `${files}.tar`, 'six:1');
+    policyFile('six.js', six);
+
+    const idOf = async (kind: string, name: string) =>
+      host.ok(kind, 'inspect', '--format', kind === 'plugin' ? '{{.ID}}' : '{{.Id}}', name);
+    const container = await idOf('container', 'six');
+    const network = await idOf('network', 'six-net');
+    const plugin = await idOf('plugin', 'small');
+    const image = await idOf('image', 'six:1');
+    await sees('the container', 'container/six', { id: container, of: container, networks: ['bridge'] });
+    await sees('the image', 'image/six:1', { id: image, of: image, tags: ['six:1'] });
+    await sees('the plugin', 'plugin/small:latest', { id: plugin, of: plugin, enabled: true });
+    const volume = { id: 'six-volume', of: 'six-volume', driver: 'local' };
+    await sees('the volume', 'volume/six-volume', volume);
+    await sees('the network', 'network/six-net', { id: network, of: network, containers: [] });
+    await sees('the daemon', 'daemon/registrator', { id: engineId, of: engineId, labels: [] });
+
+    await host.ok('network', 'connect', 'six-net', 'six');
+    const networks = ['bridge', 'six-net'];
+    await sees('its second network', 'container/six', { id: container, of: container, networks });
+    await sees('its container', 'network/six-net', { id: network, of: network, containers: ['six'] });
+    await host.ok('plugin', 'disable', 'small');
+    await sees('it is disabled', 'plugin/small:latest', { id: plugin, of: plugin, enabled: false });
+    await host.ok('plugin', 'enable', 'small');
+    await sees('it is enabled', 'plugin/small:latest', { id: plugin, of: plugin, enabled: true });
+    for (const labels of [['zone=eu'], ['zone=us', 'disk=fast']]) {
+      const file = JSON.stringify({ labels });
+      await host.shellOk(`echo '${file}' >/etc/docker/daemon.json; kill -HUP "$(cat /run/docker.pid)"`);
+      await sees('its labels', 'daemon/registrator', { id: engineId, of: engineId, labels });
+    }
+    await host.shellOk('rm /etc/docker/daemon.json');
+
+    await host.ok('tag', 'six:1', 'six:2');
+    await sees('two tags', 'image/six:1', { id: image, of: image, tags: ['six:1', 'six:2'] });
+    await host.ok('rmi', 'six:2');
+    await sees('one tag', 'image/six:1', { id: image, of: image, tags: ['six:1'] });
+    await host.ok('save', '-o', `${files}.saved`, 'six:1');
+    await host.ok('rmi', 'six:1');
+    await sees('the image is gone', 'image/six:1', undefined);
+    await host.ok('load', '-i', `${files}.saved`);
+    await sees('it is loaded', 'image/six:1', { id: image, of: image, tags: ['six:1'] });
+
+    await host.ok('rm', '-f', 'six');
+    await host.ok('network', 'rm', 'six-net');
+    await host.ok('volume', 'rm', 'six-volume');
+    await host.ok('rmi', 'six:1');
+    await host.ok('plugin', 'rm', '-f', 'small');
+    for (const key of ['container/six', 'network/six-net', 'volume/six-volume', 'image/six:1'])
+      await sees(`${key} is gone`, key, undefined);
+    await sees('the plugin is gone', 'plugin/small:latest', undefined);
+    removePolicy('six.js');
+    await settles('all is gone', '/six/', (found) => Object.keys(found).length === 0);
   });
 
   it('that are bad are told, and harm none of the others', async () => {

@@ -7,6 +7,7 @@ import { createEtcdState } from '../../src/state/etcd-state.js';
 import { keys } from '../../src/state/keys.js';
 import type { State } from '../../src/state/state.js';
 import { startEtcd, type TestEtcd } from '../support/etcd.js';
+import { createLogLines } from '../support/log-lines.js';
 
 const log = createLog('silent');
 const ctx = { log, signal: new AbortController().signal, requestId: 'test' };
@@ -46,11 +47,11 @@ afterEach(async () => {
   }
 });
 
-function start(name: string): Owner {
+function start(name: string, ownLog = log): Owner {
   const state = createEtcdState({ endpoints: [etcd.endpoint], log });
   const owner = {
     state,
-    keeper: createClaimKeeper({ state, owner: `${name}-${String(next)}`, log, leaseMs: LEASE_MS }),
+    keeper: createClaimKeeper({ state, owner: `${name}-${String(next)}`, log: ownLog, leaseMs: LEASE_MS }),
   };
   owners.push(owner);
   return owner;
@@ -83,6 +84,16 @@ function follow(): string[] {
   return seen;
 }
 
+/** etcd removes all keys of a lease at once, and looks at each of them at a put where it has users. */
+async function expectFewKeysPerLease(): Promise<void> {
+  const counts = new Map<string, number>();
+  for (const { key, leaseId } of (await look.range(ctx, '/')).entries) {
+    expect(leaseId, `the lease of ${key}`).toBeDefined();
+    counts.set(leaseId ?? '', (counts.get(leaseId ?? '') ?? 0) + 1);
+  }
+  expect(Math.max(...counts.values())).toBeLessThanOrEqual(1000);
+}
+
 async function revision(): Promise<number> {
   return (await look.range(ctx, '/none')).revision;
 }
@@ -94,8 +105,7 @@ describe('claims in etcd', () => {
     for (const name of names) first.keeper.want(name, wanted(name));
     await first.keeper.settled();
     expect((await look.range(ctx, `${prefix}/`)).entries.map(({ value }) => value)).toEqual(names.toSorted());
-    const leases = new Set((await look.range(ctx, keys.claims)).entries.map(({ leaseId }) => leaseId));
-    expect(leases.size).toBeGreaterThan(1);
+    await expectFewKeysPerLease();
 
     // The next process of this owner takes over what it finds.
     await kill(first);
@@ -139,9 +149,23 @@ describe('claims in etcd', () => {
     expect(seen.filter((change) => change.startsWith('-'))).toEqual([`-${key}`]);
   }, 30_000);
 
-  it('settle on the smaller of two values, once', async () => {
-    const key = `${prefix}/both`;
+  it('of three thousand keys, two thirds of them shared, are below leases of at most a thousand keys', async () => {
+    const names = Array.from({ length: 3000 }, (_, index) => `${prefix}/${String(index)}`);
     const [one, two] = [start('one'), start('two')];
+    for (const name of names.slice(0, 2500)) one.keeper.want(name, wanted('v'));
+    for (const name of names.slice(500)) two.keeper.want(name, wanted('v'));
+    await Promise.all([one.keeper.settled(), two.keeper.settled()]);
+    expect((await look.range(ctx, `${prefix}/`)).entries).toHaveLength(3000);
+    expect((await look.range(ctx, keys.claims)).entries).toHaveLength(5000);
+    await expectFewKeysPerLease();
+  }, 60_000);
+
+  it('settle on the smaller of two values, once, with one warning of each owner', async () => {
+    const key = `${prefix}/both`;
+    const logs = [createLogLines(), createLogLines()] as const;
+    const [one, two] = [start('one', logs[0].log), start('two', logs[1].log)];
+    const warnings = () =>
+      logs.map(({ lines }) => lines.filter(({ msg }) => msg.startsWith('others want another value')).length);
     const seen = follow();
     one.keeper.want(key, wanted('b'));
     await one.keeper.settled();
@@ -150,6 +174,12 @@ describe('claims in etcd', () => {
     await delay(2_000);
     expect(seen).toEqual([`${key}=b`, `${key}=a`]);
     expect([one.keeper.stats().conflicts, two.keeper.stats().conflicts]).toEqual([[key], [key]]);
+    expect(warnings()).toEqual([1, 1]);
+    // Neither for a third value, nor for a new lease.
+    two.keeper.want(key, wanted('c'));
+    await two.keeper.settled();
+    await expect.poll(() => valueOf(key)).toBe('b');
+    expect(warnings()).toEqual([1, 1]);
     two.keeper.want(key, null);
     await two.keeper.settled();
     await delay(200);

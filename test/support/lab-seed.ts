@@ -5,7 +5,16 @@
  * get it: created, pushed to a registry, installed from it under the alias `openebs`.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  linkSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { exec, execOk, waitFor } from './exec.js';
 import type { LabHost, LabProcess } from './lab.js';
@@ -66,12 +75,17 @@ export async function cached(
 
 /** A lock whose owner has died is nobody's. */
 function tookLock(lock: string): boolean {
+  // It appears with its stamp: one that is still empty would be taken for that of a dead owner.
+  const own = `${lock}.${String(process.pid)}`;
+  writeFileSync(own, runStamp());
   try {
-    writeFileSync(lock, runStamp(), { flag: 'wx' });
+    linkSync(own, lock);
     return true;
   } catch {
     if (existsSync(lock) && !runIsAlive(readFileSync(lock, 'utf8'))) rmSync(lock, { force: true });
     return false;
+  } finally {
+    rmSync(own);
   }
 }
 

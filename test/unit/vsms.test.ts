@@ -52,6 +52,7 @@ beforeEach(() => {
 
 afterEach(() => {
   stopping.abort();
+  vi.useRealTimers();
 });
 
 const container = (name: string, labels: Record<string, string> | null): Inspected => ({
@@ -200,4 +201,21 @@ it('nobody is asked any more after the end', async () => {
   roles.set('t', role('ready'));
   expect(await round()).toEqual([]);
   expect(asked).toEqual([]);
+});
+
+it('a target that does not answer for minutes is told of, and is not said to be ready any more', async () => {
+  vi.useFakeTimers({ toFake: ['performance', 'Date'] });
+  engine.set('container t', target('t'));
+  roles.set('t', role('ready'));
+  await inspect('t');
+  await follow();
+  roles.delete('t');
+  const all: string[] = [];
+  for (let rounds = 0; rounds < 60 && all.length === 0; rounds += 1) {
+    vi.advanceTimersByTime(5_000);
+    all.push(...(await round()));
+  }
+  expect(all).toEqual(['t']);
+  const now = (await inspect('t')) as { Vsm?: { state: string } };
+  expect(now.Vsm?.state).not.toBe('ready');
 });

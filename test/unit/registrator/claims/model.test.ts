@@ -40,6 +40,8 @@ class World {
   readonly foreign = new Map<string, string>();
   readonly foreignRevisions = new Set<number>();
   readonly violations: string[] = [];
+  /** Shared leases that those have kept alive who have ended since. */
+  readonly left = new Set<string>();
   readonly random: () => number;
   trouble = 0;
 
@@ -123,7 +125,21 @@ class World {
     this.trouble = 0;
     await this.settle();
     this.trouble = trouble;
-    for (const id of process.leases) if (shared.has(id)) await this.#expire(id);
+    for (const id of process.leases) if (shared.has(id)) this.left.add(id);
+    await this.#expireLeft();
+  }
+
+  async #expireLeft(): Promise<void> {
+    for (const id of this.left) await this.#expire(id);
+    this.left.clear();
+  }
+
+  /** All is quiet, and for so long that no lease is left which nobody keeps alive. */
+  async rest(): Promise<void> {
+    this.trouble = 0;
+    await this.settle();
+    await this.#expireLeft();
+    await this.settle();
   }
 
   async #expire(id: string): Promise<void> {
@@ -137,6 +153,7 @@ class World {
     this.trouble = 0;
     await process.keeper.close('withdraw');
     this.processes.delete(owner);
+    for (const id of process.leases) if (shared.has(id)) this.left.add(id);
     this.wanted.get(owner)?.clear();
   }
 
@@ -217,8 +234,7 @@ async function history(seed: number): Promise<void> {
     clear: (_owner, key) => world.writeForeign(key, null),
     trouble: () => (world.trouble = world.trouble > 0 ? 0 : 0.5),
     settle: async () => {
-      world.trouble = 0;
-      await world.settle();
+      await world.rest();
       world.check(`seed ${String(seed)}: ${told.join('; ')}`);
     },
   };
@@ -232,8 +248,7 @@ async function history(seed: number): Promise<void> {
       await act[action](owner, key);
     }
   }
-  world.trouble = 0;
-  await world.settle();
+  await world.rest();
   world.check(`seed ${String(seed)}, end: ${told.join('; ')}`);
   const { revision } = await world.state.range(ctx, '/none');
   for (const { keeper } of world.processes.values()) keeper.complete();
