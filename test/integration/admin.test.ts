@@ -217,7 +217,7 @@ describe('the admin API', () => {
   it('tells how the registrator is doing, without secrets, and gives Prometheus its text', async () => {
     expect(await get('/v1/registry')).toEqual({
       status: 200,
-      body: { ready: true, backends: { consul: { token: 't', aclSecret: '[redacted]' } } },
+      body: { ready: true, backends: { consul: { token: '[redacted]', aclSecret: '[redacted]' } } },
     });
     expect(await getText('/metrics')).toEqual({
       status: 200,

@@ -105,7 +105,7 @@ function start(): Background {
       },
     },
     appDirectory: root,
-    pace: { healMs: 5, yieldMs: 5, settleMs: 20, seenMs: 5 },
+    pace: { healMs: 5, yieldMs: 5, settleMs: 200, seenMs: 5 },
   };
   background = startBackground(ctx, deps);
   return background;
