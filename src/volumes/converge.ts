@@ -18,6 +18,7 @@ import { AppError, hasCode } from '../errors.js';
 import { failPoint } from '../lib/fail-points.js';
 import type { VolumeRecord } from '../state/records.js';
 import { claimAttachment, whereAway, type ClaimDeps } from './claim.js';
+import { namingPool } from './data-check.js';
 import { DeadDevices } from './dead-devices.js';
 import { Detachable } from './detachable.js';
 import type { MountCounts } from './mount-counts.js';
@@ -269,8 +270,10 @@ export class Converger {
     const { records, fileSystems } = this.#deps;
     const blockDevice = known(device, 'device');
     const found = await fileSystems.probe(ctx, blockDevice);
-    if (found === null) await fileSystems.make(ctx, blockDevice, volume.fs, volume.mkfsOptions);
-    else if (found !== volume.fs) {
+    if (found === null) {
+      const making = fileSystems.make(ctx, blockDevice, volume.fs, volume.mkfsOptions);
+      await making.catch((reason: unknown) => namingPool(this.#deps, volume, reason));
+    } else if (found !== volume.fs) {
       throw new AppError(
         'conflict',
         `volume ${volume.name} should be blank, but its disk holds ${found}: not formatted. Its record and its data ` +

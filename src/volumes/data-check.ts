@@ -1,6 +1,6 @@
 /** Whether the data of volumes that this host keeps is where its records say. */
 import type { Targets } from '../dataplane/target.js';
-import { AppError } from '../errors.js';
+import { AppError, hasCode } from '../errors.js';
 import type { VolumeRecord } from '../state/records.js';
 import type { VolumeRecords } from './volume-records.js';
 
@@ -29,6 +29,18 @@ export async function findDataProblem(deps: Deps, volume: VolumeRecord): Promise
   } catch (reason) {
     return `${AppError.from(reason).message}; until then writes to this volume may fail`;
   }
+}
+
+/** Why no file system could be made: in a full pool mkfs knows of an I/O error alone. */
+export async function namingPool(deps: Deps, volume: VolumeRecord, reason: unknown): Promise<never> {
+  const { name, pool } = volume;
+  if (!hasCode(reason, 'internal') || !isKeptHere(deps, volume)) throw reason;
+  await deps.targets.checkPool(pool).catch((problem: unknown) => {
+    const { code, message } = AppError.from(problem);
+    const text = `no file system could be made on volume ${name}: ${message} (${AppError.from(reason).message})`;
+    throw new AppError(code, text, { cause: reason });
+  });
+  throw reason;
 }
 
 function isKeptHere({ records, node }: Deps, { id }: VolumeRecord): boolean {

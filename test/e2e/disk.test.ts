@@ -15,6 +15,7 @@ import { waitFor } from '../support/exec.js';
 import { type LabHost, startLabHost } from '../support/lab.js';
 import {
   createVolume,
+  expectTraces,
   inside,
   installPlugin,
   poolFile,
@@ -23,6 +24,7 @@ import {
   startProductHost,
   statusOf,
   tidy,
+  tracesOf,
   tryOn,
 } from '../support/product.js';
 
@@ -67,6 +69,7 @@ describe('a pool that is full', () => {
 
   afterEach(async () => {
     await tidy(host);
+    await host.shellOk(`rm -f ${hostPool}/filler`);
     await inSmallPool(400);
   });
 
@@ -199,6 +202,31 @@ describe('a pool that is full', () => {
     await createVolume(host, 'late', { size: '100M' });
     await runOn(host, 'late', 'echo ok > /data/ok');
   });
+
+  test.each(['ext4', 'xfs', 'btrfs'])(
+    'before the first mount of a volume with %s fails that mount with the reason, leaves nothing of it, and works with room',
+    async (fs) => {
+      for (const leftMiB of [0, 1, 8, 40]) {
+        await createVolume(host, 'late', { fs, size: '2G' });
+        await host.shell(
+          `dd if=/dev/zero of=${hostPool}/filler bs=64k 2>/dev/null; truncate -s -${String(leftMiB)}M ${hostPool}/filler`,
+        );
+        const before = await tracesOf(host);
+        const refused = await tryOn(host, 'late', 'true');
+        // With some room it depends on mkfs: what it has made then is whole, or is made anew.
+        if (leftMiB === 0) expect(refused.code).not.toBe(0);
+        if (refused.code !== 0)
+          expect(refused.stderr).toMatch(/volume late: pool default is full: .*free some space/);
+        await expectTraces(host, before);
+        await host.shellOk(`rm ${hostPool}/filler`);
+        expect(await runOn(host, 'late', 'ls -A /data; echo ok > /data/ok; cat /data/ok')).toBe('ok');
+        await waitFor('Status is clear', async () => (await statusOf(host, 'late')).error === '', {
+          timeoutMs: 60_000,
+        });
+        await host.ok('volume', 'rm', 'late');
+      }
+    },
+  );
 });
 
 describe('what is missing or damaged is told, and never made anew', () => {

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { readFileSync } from 'node:fs';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
-import { waitFor } from '../support/exec.js';
+import { execOk, waitFor } from '../support/exec.js';
 import type { LabHost } from '../support/lab.js';
 import {
   allocatedBytes,
@@ -77,6 +77,24 @@ test('mkfs and mount options reach the file system', async () => {
   const facts = 'df -i /data | tail -1 | tr -s " " | cut -d" " -f2; grep -c "/data .*noatime" /proc/mounts';
   expect(await runOn(host, 'tuned', facts)).toBe('4096\n1');
   await host.ok('volume', 'rm', 'tuned');
+});
+
+test('an ext4 file system with noted errors is checked before the next mount, not only mounted', async () => {
+  await createVolume(host, 'noted');
+  await runOn(host, 'noted', 'echo kept > /data/kept');
+  const detached = () =>
+    waitFor('it is detached', async () => (await statusOf(host, 'noted')).attachedTo === '');
+  const file = poolFile(host, await statusOf(host, 'noted'));
+  const state = async () =>
+    /^Filesystem state: +(.*)$/m.exec(await execOk('dumpe2fs', ['-h', file]))?.[1] ?? '';
+  await detached();
+  // s_state 2: the kernel has seen errors. It mounts such a file system all the same, and leaves the note there.
+  await execOk('debugfs', ['-w', '-R', 'ssv state 2', file]);
+  expect(await state()).toBe('not clean with errors');
+  expect(await runOn(host, 'noted', 'cat /data/kept')).toBe('kept');
+  await detached();
+  expect(await state()).toBe('clean');
+  await host.ok('volume', 'rm', 'noted');
 });
 
 test('a volume of 2 TiB fits on a small disk: blocks are taken when they are written', async () => {

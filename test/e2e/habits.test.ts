@@ -1,10 +1,11 @@
 import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { exec, waitFor } from '../support/exec.js';
+import { exec, sleep, waitFor } from '../support/exec.js';
 import type { LabHost } from '../support/lab.js';
 import {
   createVolume,
+  driverCall,
   expectTraces,
   inside,
   recordsOf,
@@ -17,6 +18,7 @@ import {
   tracesOf,
   type Traces,
   tryOn,
+  type Writer,
 } from '../support/product.js';
 
 let host: LabHost;
@@ -177,8 +179,30 @@ describe('what people do with docker', () => {
 async function setPluginClock(offset: string): Promise<void> {
   const id = await host.ok('plugin', 'inspect', 'openebs', '--format', '{{.Id}}');
   writeFileSync(join(host.lib, 'docker/plugins', id, 'rootfs/etc/faketimerc'), `${offset}\n`);
-  await host.ok('plugin', 'disable', '-f', 'openebs');
-  await host.ok('plugin', 'enable', 'openebs');
+}
+
+const dayMs = 24 * 60 * 60_000;
+
+/** Steps the clock under the running plugin. */
+async function stepPluginClock(days: number): Promise<void> {
+  await setPluginClock(`${days < 0 ? '' : '+'}${String(days)}d`);
+  await waitFor('the plugin logs by the new clock', async () => {
+    await driverCall(host, 'List', {}); // is logged
+    const times = [...host.log().matchAll(/\\"time\\":\\"([^"\\]+)/g)];
+    const offset = Date.parse(times.at(-1)?.[1] ?? '') - Date.now();
+    return Math.abs(offset - days * dayMs) < dayMs / 24;
+  });
+}
+
+/** What a clock may break: leases, deadlines, certificates. */
+async function allGoesOn(writer: Writer): Promise<void> {
+  await works('db');
+  await createVolume(host, 'new', { size: '100M' });
+  await runOn(host, 'new', 'echo ok > /data/ok');
+  await host.ok('volume', 'rm', 'new');
+  await writer.goesOn(1);
+  const alive = (await recordsOf(host)).filter(({ key }) => key.includes('/alive/'));
+  expect(alive).toHaveLength(1);
 }
 
 async function preloadClock(): Promise<void> {
@@ -192,35 +216,54 @@ async function preloadClock(): Promise<void> {
   const config = JSON.parse(readFileSync(join(folder, 'config.json'), 'utf8')) as {
     plugin: { Settings: { Env: string[] } };
   };
-  config.plugin.Settings.Env.push('LD_PRELOAD=/opt/libfaketime.so.1', 'FAKETIME_DONT_FAKE_MONOTONIC=1');
+  config.plugin.Settings.Env.push(
+    'LD_PRELOAD=/opt/libfaketime.so.1',
+    'FAKETIME_DONT_FAKE_MONOTONIC=1',
+    'FAKETIME_CACHE_DURATION=1',
+  );
   writeFileSync(join(folder, 'config.json'), JSON.stringify(config));
   await host.startEngine();
 }
 
-test('a clock that is a day behind, then a year ahead, then right costs nothing', async () => {
-  host = await startProductHost({ name: 'clock' });
-  try {
+describe('the clock of the plugin', () => {
+  let writer: Writer;
+
+  beforeAll(async () => {
+    host = await startProductHost({ name: 'clock' }, { LOG_LEVEL: 'debug' });
     await preloadClock();
     await volumeWithData('db');
-    const writer = await startWriter(host, 'writer', 'db');
+    writer = await startWriter(host, 'writer', 'db');
+  });
+
+  afterAll(async () => {
+    await host.close();
+  });
+
+  test('that steps while it runs, two days back, ahead and right again, costs nothing', async () => {
+    const pid = await host.pluginPid();
+    for (const days of [-2, 2, 0]) {
+      await stepPluginClock(days);
+      await allGoesOn(writer);
+      await sleep(20_000); // longer than the lease of a node
+      await allGoesOn(writer);
+    }
+    expect(await host.pluginPid(), 'it went on all the while').toBe(pid);
+  });
+
+  test('that is a day behind at its start, then a year ahead, then right costs nothing', async () => {
     for (const offset of ['-1d', '+1y', '-1y', '+0']) {
       await setPluginClock(offset);
+      await host.ok('plugin', 'disable', '-f', 'openebs');
+      await host.ok('plugin', 'enable', 'openebs');
       await works('db');
       const pid = String(await host.pluginPid());
       expect(await host.shellOk(`cat /proc/${pid}/maps`)).toContain('libfaketime');
-      await createVolume(host, 'new', { size: '100M' });
-      await runOn(host, 'new', 'echo ok > /data/ok');
-      await host.ok('volume', 'rm', 'new');
-      await writer.goesOn(1);
-      const alive = (await recordsOf(host)).filter(({ key }) => key.includes('/alive/'));
-      expect(alive).toHaveLength(1);
+      await allGoesOn(writer);
     }
     await writer.finish();
     await host.ok('rm', 'writer');
     // All certificates, whenever they were made, are good now.
     await host.ok('rm', '-f', 'openebs-etcd');
     await works('db');
-  } finally {
-    await host.close();
-  }
+  });
 });

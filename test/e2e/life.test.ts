@@ -134,6 +134,15 @@ test('what the image has at the mount point is copied into a fresh volume, once'
   await expectTraces(host, before);
 });
 
+test('with nocopy a fresh volume stays empty, and takes what is written', async () => {
+  await createVolume(host, 'bare');
+  const run = ['run', '--rm', '--network', 'none', '-v', 'bare:/data:nocopy', 'lab-content', 'sh', '-ec'];
+  expect(await host.ok(...run, 'ls -A /data; echo mine > /data/mine')).toBe('');
+  expect(await host.ok(...run, 'ls -A /data; cat /data/mine')).toBe('mine\nmine');
+  await host.ok('volume', 'rm', 'bare');
+  await expectTraces(host, before);
+});
+
 test('docker cp in and out of a running container disturbs nothing', async () => {
   const dir = scratch();
   await createVolume(host, 'copied');

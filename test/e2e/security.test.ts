@@ -12,6 +12,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import { sleep, waitFor } from '../support/exec.js';
 import type { LabHost, LabProcess } from '../support/lab.js';
 import {
+  askAdmin,
   createVolume,
   driverCall,
   driverSocket,
@@ -151,7 +152,7 @@ async function everythingDockerTells(): Promise<string> {
   return texts.join('\n');
 }
 
-/** What etcd holds below a prefix, past the plugin, which redacts. */
+/** Keys and values that etcd holds below a prefix, past the plugin, which redacts. */
 async function rawRecords(prefix: string): Promise<string> {
   const base64 = (text: string) => Buffer.from(text).toString('base64');
   const query = JSON.stringify({ key: base64(prefix), range_end: base64(`${prefix.slice(0, -1)}0`) });
@@ -162,7 +163,34 @@ async function rawRecords(prefix: string): Promise<string> {
     { input: query },
   );
   const { kvs = [] } = JSON.parse(answer) as { kvs?: { key: string; value: string }[] };
-  return kvs.map(({ value }) => Buffer.from(value, 'base64').toString()).join('\n');
+  const text = (encoded: string) => Buffer.from(encoded, 'base64').toString();
+  return kvs.map(({ key, value }) => `${text(key)} ${text(value)}`).join('\n');
+}
+
+/** What the registrator writes, and what is there of us for sure: a search in nothing would find nothing. */
+async function expectNoSecretRegistered(): Promise<void> {
+  const { iqn } = await statusOf(host, 'ext');
+  const written: Record<string, string> = {
+    objects: 'openebs-initiator-',
+    services: ':18080',
+    vsms: iqn,
+    registry: encodeURIComponent('/openebs/vsms/ext'),
+    nodes: '"',
+  };
+  for (const [directory, certain] of Object.entries(written)) {
+    const text = await waitFor(`${directory} has ${certain}`, async () => {
+      const now = await rawRecords(`/openebs/${directory}/`);
+      if (now.includes(certain)) return now;
+      throw new Error(now);
+    });
+    expectNoSecret(`/openebs/${directory}/`, text);
+  }
+  const answers = { '/metrics': 'openebs_', '/v1/registry': 'vsm', '/v1/events': 'openebs-initiator-' };
+  for (const [path, certain] of Object.entries(answers)) {
+    const text = await askAdmin(host, path);
+    expect(text).toContain(certain);
+    expectNoSecret(path, text);
+  }
 }
 
 /** Puts another file system into a volume that is not mounted, of what the script makes in the folder image. */
@@ -179,6 +207,7 @@ async function useVolumes(): Promise<void> {
   await runOn(host, 'xfs', 'echo x > /data/x');
   await host.ok('rm', '-f', 'user');
   await startIdle(host, 'user', 'ext');
+  await host.ok('run', '-d', '--name', 'service', '-p', '18080:80', '-v', 'ext:/data', 'lab');
   // A mount that fails, with all that is then said about it.
   await createVolume(host, 'bad', { size: '64M' });
   await runOn(host, 'bad', 'true');
@@ -214,6 +243,7 @@ test('no secret is seen by anybody but root in its own files, whatever volumes g
   expectNoSecret('what docker tells', await everythingDockerTells());
   expectNoSecret('what users are told', told.join('\n'));
   expectNoSecret('the journal of events', await rawRecords('/openebs/events/'));
+  await expectNoSecretRegistered();
 
   const holders = await filesWithSecrets('root', '/var/lib', '/run', '/etc/docker');
   expect(holders).toContain('/var/lib/openebs/certificates/ca.key');
@@ -453,6 +483,33 @@ const capabilityBits = { CAP_SYS_ADMIN: 21n };
 const mask = (...names: (keyof typeof capabilityBits)[]) =>
   names.reduce((sum, name) => sum | (1n << capabilityBits[name]), 0n);
 
+interface Inspected {
+  readonly State: { readonly Pid: number };
+  readonly HostConfig: Readonly<Record<string, unknown>>;
+  readonly Mounts: readonly {
+    readonly Type: string;
+    readonly Source: string;
+    readonly Destination: string;
+  }[];
+}
+
+/** All that is mounted from outside, however it was asked for; what is no bind shows its type. */
+const bindsOf = ({ Mounts, HostConfig }: Inspected) =>
+  [
+    ...Mounts.map(
+      ({ Type, Source, Destination }) => `${Type === 'bind' ? '' : `${Type} `}${Source} ${Destination}`,
+    ),
+    ...((HostConfig['Binds'] as string[] | null) ?? []),
+  ].sort();
+
+/** Newer engines write the prefix of a capability. */
+const addedTo = ({ HostConfig }: Inspected) =>
+  mask(
+    ...((HostConfig['CapAdd'] as string[] | null) ?? []).map(
+      (name) => `CAP_${name.replace(/^CAP_/, '')}` as keyof typeof capabilityBits,
+    ),
+  );
+
 test('the containers run with the privileges that README lists, and no others', async () => {
   await createVolume(host, 'db', { size: '64M' });
   await startIdle(host, 'user', 'db');
@@ -464,36 +521,49 @@ test('the containers run with the privileges that README lists, and no others', 
       capabilities: mask(),
       devices: [],
       rules: [],
+      binds: [`/var/lib/openebs/pools/default/${id} /pool`],
+      options: [],
     },
-    { container: 'openebs-etcd', processes: ['etcd'], capabilities: mask(), devices: [], rules: [] },
+    {
+      container: 'openebs-etcd',
+      processes: ['etcd'],
+      capabilities: mask(),
+      devices: [],
+      rules: [],
+      binds: ['/var/lib/openebs/etcd /data'],
+      options: [],
+    },
     {
       container: `openebs-initiator-${id}`,
       processes: ['qemu-storage-daemon'],
       capabilities: mask('CAP_SYS_ADMIN'),
       devices: ['/dev/fuse', '/dev/loop-control'],
       rules: ['b 7:* rwm'],
+      binds: ['/dev /dev'],
+      options: ['apparmor=unconfined'],
     },
   ];
-  for (const { container, processes, capabilities, devices, rules } of wanted) {
-    const [inspected] = JSON.parse(await host.ok('inspect', container)) as {
-      State: { Pid: number };
-      HostConfig: Record<string, unknown>;
-    }[];
+  for (const { container, processes, capabilities, devices, rules, binds, options } of wanted) {
+    const [inspected] = JSON.parse(await host.ok('inspect', container)) as Inspected[];
     const config = inspected!.HostConfig;
     expect(config).toMatchObject({
       Privileged: false,
       ReadonlyRootfs: true,
       PidsLimit: 1024,
       CapDrop: ['ALL'],
+      NetworkMode: 'host',
+      UsernsMode: 'host',
       PidMode: '',
       IpcMode: 'private',
+      SecurityOpt: [...options, 'label=disable', 'no-new-privileges'],
       Ulimits: [{ Name: 'core', Hard: 0, Soft: 0 }],
     });
     expect(((config['Devices'] as { PathOnHost: string }[] | null) ?? []).map((d) => d.PathOnHost)).toEqual(
       devices,
     );
     expect(config['DeviceCgroupRules'] ?? []).toEqual(rules);
-    expect(config['SecurityOpt']).toContain('no-new-privileges');
+    expect(bindsOf(inspected!)).toEqual([`/var/lib/openebs/containers/${container} /spec`, ...binds].sort());
+    expect(addedTo(inspected!)).toBe(capabilities);
     const [daemon = ''] = await processesNamed(host, ...processes);
     for (const pid of [String(inspected!.State.Pid), daemon.split(' ')[0] ?? '']) {
       const status = await host.shellOk(`cat /proc/${pid}/status`);
@@ -622,7 +692,8 @@ test('the password for an etcd of the user is in its own file alone', async () =
   expectNoSecret('arguments and environment', watching.output());
   expectNoSecret('the log', host.log());
   expectNoSecret('what docker tells', await everythingDockerTells());
-  expectNoSecret('health', (await exchange(join(host.run, 'openebs/admin.sock'), 'GET', '/v1/health'))[1]);
+  for (const path of ['/v1/health', '/v1/registry', '/metrics'])
+    expectNoSecret(path, await askAdmin(host, path));
   expect(
     await filesWithSecrets(
       'root',

@@ -12,6 +12,7 @@ import {
   statusOf,
   tracesOf,
   type Traces,
+  tryOn,
   verifyWritten,
 } from '../support/product.js';
 
@@ -105,12 +106,16 @@ describe('by hand, under a container that writes', () => {
   test('docker stop of a target waits for the drain time, costs a pause, and is healed and told', async () => {
     const writer = await startWriter(host, 'writer', 'loaded');
     await writer.goesOn(1);
-    const stopping = host.docker('stop', '-t', '5', target);
+    let stopped = false;
+    const stopping = host.docker('stop', '-t', '30', target).finally(() => {
+      stopped = true;
+    });
     await waitFor('the target drains', async () => {
       const { stdout } = await host.docker('logs', '--tail', '3', target);
       return stdout.includes('draining');
     });
     await writer.goesOn(1); // a target that drains serves on
+    expect(stopped, 'the stop waits for who writes').toBe(false);
     expect((await stopping).code).toBe(0);
     await waitFor('the target runs again', async () => (await state(target)) === 'running', {
       timeoutMs: 60_000,
@@ -143,6 +148,10 @@ describe('by hand, under a container that writes', () => {
     });
     await writer.goesOn();
     // Others get no mount on a device that is about to go, and are told why; or they wait and get it.
+    const other = await tryOn(host, 'loaded', 'ls /data/load');
+    expect(other.code === 0 ? other.stdout : other.stderr).toMatch(
+      other.code === 0 ? /load/ : /initiator.*(draining|stopping)/s,
+    );
     await writer.finish();
     await host.ok('rm', 'writer');
     expect((await stopping).code).toBe(0);
