@@ -27,7 +27,10 @@ export class DeadDevices {
     return this.#devices.has(volumeId);
   }
 
-  /** xfs and btrfs are not mounted beside an older mount of themselves, dead or not: mount(8) says nothing of that. */
+  /**
+   * xfs, and btrfs before Linux 6.7, is not mounted beside an older mount of itself, dead or not: mount(8) says nothing
+   * of that.
+   */
   async explain(volume: VolumeRecord, reason: unknown): Promise<never> {
     const problem = await this.problemOf(volume);
     if (problem === null) throw reason;

@@ -27,6 +27,8 @@ export interface MountCounts {
   drop(volumeId: string, mountId: string): Promise<boolean>;
   /** Forgets all ids of the volume, but for one mount of `keep`. */
   clear(volumeId: string, keep?: string): Promise<void>;
+  /** Of the ids that this process has counted too, forgets what earlier ones counted. */
+  clearRepeated(volumeId: string): Promise<void>;
   /**
    * So many containers hold the volume. Those beyond what is counted are counted too, until the next call says
    * otherwise: each gives way to an unmount of an id that is not known.
@@ -92,6 +94,9 @@ export async function loadMountCounts(file: string, bootId: string, log: Log): P
       tally.adopt(volumeId, 0);
       if (forgotten) await save();
     },
+    async clearRepeated(volumeId) {
+      if (tally.dropRepeated(volumeId)) await save();
+    },
   };
 }
 
@@ -124,6 +129,11 @@ function createTally(volumes: Map<string, Mounts>) {
       if (count.total === 0) mounts.delete(mountId);
       if (mounts.size === 0) volumes.delete(volumeId);
       return true;
+    },
+    dropRepeated(volumeId: string): boolean {
+      const repeated = countsOf(volumeId).filter(({ total, own }) => own > 0 && total > own);
+      for (const count of repeated) count.total = count.own;
+      return repeated.length > 0;
     },
     takeAdopted(volumeId: string): boolean {
       const holders = found(volumeId);

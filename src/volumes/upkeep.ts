@@ -136,12 +136,19 @@ export class Upkeep {
     // A starting engine takes the question and lets it wait, and with it the mounts that it waits for itself.
     const users = (await engineAnswers(ctx)) ? await usersOf(ctx, volume.name).catch(() => null) : null;
     if (users === null) return isCounted;
-    if (users.length > 0) counts.adopt(volume.id, users.length);
+    if (users.length > 0) await this.#countHolders(volume, users.length);
     else if (isCounted && (!counts.hasOwn(volume.id) || work.quietMs(volume.name) > FORGOTTEN_MS)) {
       ctx.log.warn({ volume: volume.name }, 'mounts that no container holds any more: forgotten');
       await counts.clear(volume.id);
     }
     return true;
+  }
+
+  async #countHolders(volume: VolumeRecord, holders: number): Promise<void> {
+    const { counts, work } = this.#deps;
+    // An engine that was killed mounts again under the same id, without an unmount between.
+    if (work.isBeyond(volume, holders)) await counts.clearRepeated(volume.id);
+    counts.adopt(volume.id, holders);
   }
 }
 

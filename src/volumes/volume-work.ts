@@ -91,6 +91,11 @@ export class VolumeWork {
     await this.#deps.counts.clear(volume.id);
   }
 
+  /** More is counted than so many containers hold, and none of them may be starting. */
+  isBeyond({ name, id }: VolumeRecord, holders: number): boolean {
+    return this.#deps.counts.total(id) > holders && this.quietMs(name) > QUIET_MS;
+  }
+
   #mustBeQuiet({ name, id }: VolumeRecord): void {
     const quietMs = this.quietMs(name);
     if (!this.#deps.counts.hasOwn(id) || quietMs > QUIET_MS) return;

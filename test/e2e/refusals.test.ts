@@ -118,3 +118,22 @@ test('a run on a volume that cannot be made says why and leaves no container run
   expect(refused.stderr).toContain('ntfs');
   await expectTraces(host, before);
 });
+
+test('after creates that failed, and with no volume left, the plugin can be disabled without force', async () => {
+  await createVolume(host, 'gone');
+  const create = ['volume', 'create', '--driver', 'openebs'];
+  for (const wrong of [
+    ['-o', 'fs=ntfs', 'wrong'],
+    ['-o', 'size=10X', 'wrong'],
+    ['two words'],
+    ['-o', 'help', 'x1'],
+  ])
+    expect((await host.docker(...create, ...wrong)).code).not.toBe(0);
+  expect((await host.docker('plugin', 'disable', 'openebs')).stderr).toContain('in use');
+  await host.ok('volume', 'rm', 'gone');
+  await host.ok('plugin', 'disable', 'openebs');
+  await host.ok('plugin', 'enable', 'openebs');
+  await createVolume(host, 'again');
+  await host.ok('volume', 'rm', 'again');
+  await expectTraces(host, before);
+});

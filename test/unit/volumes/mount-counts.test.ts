@@ -70,6 +70,17 @@ describe('mount counts', () => {
     expect([counts.hasOwn('v'), counts.total('v')]).toEqual([false, 1]);
   });
 
+  it('forget of ids that were mounted again what earlier processes counted', async () => {
+    const earlier = await loadMountCounts(file, 'boot-1', log);
+    for (const id of ['a', 'b']) await earlier.add('v', id);
+    const counts = await loadMountCounts(file, 'boot-1', log);
+    await counts.add('v', 'a');
+    await counts.clearRepeated('v');
+    expect(JSON.parse(readFileSync(file, 'utf8'))).toMatchObject({ volumes: { v: { a: 1, b: 1 } } });
+    await counts.drop('v', 'a');
+    expect([counts.total('v'), counts.hasOwn('v')]).toEqual([1, false]);
+  });
+
   it('take over holders that nobody counted, and let each go with an unmount of an unknown id', async () => {
     const counts = await loadMountCounts(file, 'boot-1', log);
     await counts.add('v', 'a');

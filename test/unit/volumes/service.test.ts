@@ -688,6 +688,27 @@ describe('the timer, comparing counts with containers', () => {
     expect(plane.world.mounts.size).toBe(1);
   });
 
+  it('counts once what an engine that was killed has mounted again, when no container may be starting', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    try {
+      const earlier = await start();
+      await earlier.create(ctx, 'db', {});
+      await earlier.mount(ctx, 'db', 'a');
+      const service = await start();
+      await service.mount(ctx, 'db', 'a');
+      users = ['web'];
+      await service.upkeep.reconcile(ctx);
+      expect(service.list()).toMatchObject([{ status: { mountsHere: 2 } }]);
+      vi.advanceTimersByTime(61_000);
+      await service.upkeep.reconcile(ctx);
+      expect(service.list()).toMatchObject([{ status: { mountsHere: 1 } }]);
+      await service.unmount(ctx, 'db', 'a');
+      expect(service.list()).toMatchObject([{ status: { mountsHere: 0, attachedTo: '' } }]);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   it('counts again the containers whose counts were lost, and unmounts with the last', async () => {
     const earlier = await start();
     await earlier.create(ctx, 'db', {});
