@@ -6,7 +6,7 @@ import { sleep } from '../lib/sleep.js';
 import type { Wanted } from './plan.js';
 
 export interface DetachableDeps {
-  readonly initiator: Pick<Initiator, 'observe'>;
+  readonly initiator: Pick<Initiator, 'observe' | 'hasContainer'>;
   readonly engineAnswers: (ctx: Ctx) => Promise<boolean>;
 }
 
@@ -47,9 +47,17 @@ export class Detachable {
       await sleep(SECOND_LOOK_MS, ctx.signal);
       return serves(await initiator.observe(ctx, volumeId)) && engineAnswers(ctx);
     }
+    if (observed.status === null && (await this.#isGone(ctx, volumeId))) return true;
     const since = this.#awaySince.get(volumeId) ?? performance.now();
     this.#awaySince.set(volumeId, since);
     return performance.now() - since > ABANDONED_MS && engineAnswers(ctx);
+  }
+
+  /** An engine that stops keeps its containers: one that is not there was removed, perhaps by us, with the rest to do. */
+  async #isGone(ctx: Ctx, volumeId: string): Promise<boolean> {
+    const { initiator, engineAnswers } = this.#deps;
+    // A starting engine lets the second question wait.
+    return (await engineAnswers(ctx)) && !(await initiator.hasContainer(ctx, volumeId).catch(() => true));
   }
 }
 

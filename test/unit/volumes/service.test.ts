@@ -595,6 +595,20 @@ describe('unmount', () => {
     expect(plane.world.initiators.size).toBe(1);
   });
 
+  it.each([
+    ['removedByHand', 'given back, as no engine stops it', 0],
+    ['silent', 'left, as its engine may be stopping', 1],
+  ] as const)('of a device whose initiator is gone (%s): it is %s', async (how, _what, left) => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    await service.mount(ctx, 'db', 'a');
+    plane.world[how].add([...plane.world.initiators.keys()][0] ?? '');
+    await service.unmount(ctx, 'db', 'a');
+    expect(plane.world.mounts.size).toBe(0);
+    expect(plane.world.initiators.size).toBe(left);
+    expect((await storedKeys()).filter((key) => key.includes('/attachments/'))).toHaveLength(left);
+  });
+
   it('of what is not known or not held succeeds', async () => {
     const service = await start();
     await service.unmount(ctx, 'never', 'a');
