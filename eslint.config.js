@@ -12,6 +12,8 @@ const layers = [
     'vsms',
     'shared-state',
     'node-identity',
+    'open-admin',
+    'plugin-version',
   ],
   ['volume-driver', 'admin', 'registrator'],
   ['volumes'],

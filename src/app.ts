@@ -9,7 +9,8 @@
  */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { createAdminServer, type AdminServer } from './admin/server.js';
+import { createClusterView } from './admin/cluster-view.js';
+import type { AdminServer } from './admin/server.js';
 import { startBackground, type Background } from './background.js';
 import { refuseBlankState } from './blank-state.js';
 import type { Config } from './config.js';
@@ -19,7 +20,6 @@ import { makeDirectories } from './dataplane/directories.js';
 import { createFileSystems } from './dataplane/file-system.js';
 import { createHostPaths, type HostPaths } from './dataplane/host-paths.js';
 import { createUserspaceInitiator } from './dataplane/initiator.js';
-import { pruneMounts } from './dataplane/prune-mounts.js';
 import { createRoleContainers, type RoleContainers } from './dataplane/role-container.js';
 import { createSeenMounts } from './dataplane/seen-mounts.js';
 import { createTargets } from './dataplane/target.js';
@@ -29,7 +29,8 @@ import { AppError } from './errors.js';
 import type { Log } from './log.js';
 import { loadNodeIdentity, type LoadedIdentity } from './node-identity.js';
 import { idleBackground, settleRename } from './renamed-node.js';
-import { readJournal } from './registrator/journal-reader.js';
+import { openAdmin } from './open-admin.js';
+import { readPluginVersion } from './plugin-version.js';
 import { connectState, type SharedState } from './shared-state.js';
 import { keys } from './state/keys.js';
 import { openReplica, type Replica } from './state/replica.js';
@@ -137,10 +138,12 @@ interface StartParts extends Omit<VolumeParts, 'records' | 'recordsAreCurrent' |
 
 async function startVolumes(ctx: Ctx, parts: StartParts, { appDirectory, restart }: Surroundings) {
   const { config, identity, image, paths, roles, service } = parts;
+  const version = await readPluginVersion(appDirectory);
   const { state, replica } = await openRecords(ctx, parts);
   const shared = { ...parts.shared, state };
   const records = new VolumeRecords(state, replica);
   const liveness = new Liveness(state);
+  const view = createClusterView({ ...identity, state, replica, liveness, etcd: shared.which });
   const { service: volumes, upkeep } = await buildVolumes(ctx, config, {
     ...parts,
     image: image.reference,
@@ -161,7 +164,10 @@ async function startVolumes(ctx: Ctx, parts: StartParts, { appDirectory, restart
       await replica.close();
       await state.close();
     });
-    return { background: idle, admin: openAdmin(ctx, { ...parts, background: idle, volumes }) };
+    return {
+      background: idle,
+      admin: openAdmin(ctx, { ...parts, background: idle, volumes, view, version }),
+    };
   }
   service.ready(volumes);
   const strays = () => findStrays({ paths, roles, known: (id) => records.speaksOf(id) });
@@ -173,10 +179,10 @@ async function startVolumes(ctx: Ctx, parts: StartParts, { appDirectory, restart
     upkeep,
     findStrays: strays,
     seenMounts: createSeenMounts({ ...parts, fileSystems: createFileSystems(), restart }),
-    appDirectory,
+    version,
   });
   ctx.log.info({ node: identity.node, cluster: identity.cluster }, 'started');
-  return { background, admin: openAdmin(ctx, { ...parts, background, volumes }) };
+  return { background, admin: openAdmin(ctx, { ...parts, background, volumes, view, version }) };
 }
 
 /** Shared state as long as it is that of the cluster which the replica knows. */
@@ -198,32 +204,6 @@ async function openRecords(
     log: ctx.log,
   });
   return { state, replica: opened };
-}
-
-interface AdminParts {
-  readonly background: Background;
-  readonly volumes: LocalVolumeService;
-  readonly paths: HostPaths;
-  /** As it is, believed or not: who looks here may want to see just that. */
-  readonly shared: SharedState;
-}
-
-/** Volumes work without it: a socket that cannot be had does not hold up the start. */
-function openAdmin(ctx: Ctx, { background, volumes, paths, shared }: AdminParts): AdminServer {
-  const admin = createAdminServer({
-    health: () => background.health(),
-    records: async (prefix) => (await shared.state.range(ctx, prefix === '' ? keys.root : prefix)).entries,
-    volumes: () => volumes.list(),
-    events: (query) => readJournal(ctx, shared.state, query),
-    registry: () => background.registry(),
-    metrics: () => background.metrics(),
-    log: ctx.log,
-  });
-  admin.serve(ctx, paths.view(path.join(paths.run, 'admin.sock')));
-  void pruneMounts(ctx, paths.view('/var/lib'), paths.view(paths.state)).catch((err: unknown) => {
-    ctx.log.warn({ err }, 'mounts of others could not be dropped');
-  });
-  return admin;
 }
 
 interface VolumeParts {

@@ -1,4 +1,5 @@
 /** What goes on behind the driver: healing, and the records of what is observed. Nothing here holds up a call. */
+import type { RegistryMessage, WellBeing } from './admin/messages.js';
 import type { Config } from './config.js';
 import type { Ctx } from './context.js';
 import { withDeadline } from './context.js';
@@ -34,15 +35,15 @@ export interface BackgroundDeps {
   readonly repairs: Pick<RepairLog, 'all'>;
   readonly findStrays: () => Promise<Stray[]>;
   readonly seenMounts: SeenMounts;
-  /** Of the plugin: holds its package.json. */
-  readonly appDirectory: string;
+  /** Of the plugin. */
+  readonly version: string;
   readonly pace?: Pace;
 }
 
 export interface Background {
-  health(): unknown;
+  health(): WellBeing;
   /** How the registrator is doing; null before it runs. */
-  registry(): unknown;
+  registry(): RegistryMessage | null;
   metrics(): ReturnType<Observer['metrics']>;
   close(): Promise<void>;
 }

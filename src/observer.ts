@@ -1,6 +1,5 @@
 /** What this node tells of itself in shared state: that it is alive, what it has, which events it saw, and what runs. */
-import { readFile } from 'node:fs/promises';
-import path from 'node:path';
+import type { ObservedMessage } from './admin/messages.js';
 import type { Ctx } from './context.js';
 import { readPools } from './dataplane/pools.js';
 import type { Engine } from './docker/engine.js';
@@ -21,12 +20,12 @@ export interface ObserverDeps extends Omit<NodeRegistratorDeps, 'stream' | 'eval
   /** Whether containers here use volumes. */
   readonly isInUse: () => boolean;
   readonly isHealthy: () => boolean;
-  /** Of the plugin: holds its package.json. */
-  readonly appDirectory: string;
+  /** Of the plugin. */
+  readonly version: string;
 }
 
 export interface Observer {
-  stats(): unknown;
+  stats(): ObservedMessage;
   /** Null before the engine has answered for the first time. */
   registry(): RegistratorStats | null;
   /** For Prometheus. */
@@ -85,7 +84,7 @@ function keepNodeRecord(ctx: Ctx, deps: ObserverDeps): NodeRecordKeeper {
         hostname: info.hostname,
         address: config.targetAddress,
         engineVersion: info.version,
-        pluginVersion: await pluginVersion(deps.appDirectory),
+        pluginVersion: deps.version,
         pools: await readPools(paths),
         labels: config.nodeLabels,
       };
@@ -108,10 +107,4 @@ export async function recordCluster(ctx: Ctx, state: State, { cluster }: NodeIde
     if: [{ key: keys.cluster, absent: true }],
     then: [{ put: keys.cluster, value }],
   });
-}
-
-async function pluginVersion(directory: string): Promise<string> {
-  const text = await readFile(path.join(directory, 'package.json'), 'utf8');
-  const { version } = JSON.parse(text) as { version?: string };
-  return version ?? 'unknown';
 }

@@ -1,4 +1,5 @@
 /** Which etcd: the one of the settings, or our own. */
+import type { WhichEtcd } from './admin/messages.js';
 import { ensureCertificates } from './cluster/certificates.js';
 import { namingFullDisk } from './cluster/full-disk.js';
 import { ensureOwnEtcd } from './cluster/own-etcd.js';
@@ -12,6 +13,7 @@ import type { State } from './state/state.js';
 
 export interface SharedState {
   readonly state: State;
+  readonly which: WhichEtcd;
   /** Makes our own etcd run; nothing to do for another's. */
   readonly ensureEtcd: (ctx: Ctx) => Promise<void>;
 }
@@ -41,7 +43,8 @@ async function connectExternal(ctx: Ctx, { etcd }: Config, paths: HostPaths): Pr
       ? { auth: { username: etcd.user, password: password.toString('utf8').trim() } }
       : {}),
   });
-  return { state, ensureEtcd: () => Promise.resolve() };
+  const which = { own: false, endpoints: etcd.endpoints };
+  return { state, which, ensureEtcd: () => Promise.resolve() };
 }
 
 async function connectOwn(ctx: Ctx, config: Config, parts: SharedStateParts): Promise<SharedState> {
@@ -49,8 +52,9 @@ async function connectOwn(ctx: Ctx, config: Config, parts: SharedStateParts): Pr
     addresses: [],
   });
   const { port } = config.etcd;
+  const endpoints = [`https://127.0.0.1:${String(port)}`];
   const state = createEtcdState({
-    endpoints: [`https://127.0.0.1:${String(port)}`],
+    endpoints,
     tls: {
       ca: certificates.ca,
       certificate: certificates.client.certificate,
@@ -62,6 +66,7 @@ async function connectOwn(ctx: Ctx, config: Config, parts: SharedStateParts): Pr
   });
   return {
     state: namingFullDisk(state, parts.paths),
+    which: { own: true, endpoints },
     ensureEtcd: (background) =>
       ensureOwnEtcd(background, { ...parts, port, targetPorts: config.targetPorts }, certificates),
   };

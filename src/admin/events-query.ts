@@ -15,15 +15,6 @@ export interface EventsQuery {
   readonly limit?: number;
 }
 
-export interface EventsPage {
-  /** In order of time, the newest last. */
-  readonly events: readonly unknown[];
-  /** More matched: these are the newest of them. */
-  readonly truncated: boolean;
-  /** Records that could not be read. */
-  readonly damaged: number;
-}
-
 const eventsParameters = ['since', 'until', 'type', 'action', 'actor', 'node', 'limit'] as const;
 
 /**

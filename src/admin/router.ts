@@ -4,19 +4,28 @@ import { AppError, type ErrorCode } from '../errors.js';
 import type { Log } from '../log.js';
 import type { Entry } from '../state/state.js';
 import type { VolumeView } from '../volumes/volume-service.js';
-import { eventsQueryOf, parametersOf, type EventsPage, type EventsQuery } from './events-query.js';
+import { eventsQueryOf, parametersOf, type EventsQuery } from './events-query.js';
+import type {
+  ClusterMessage,
+  ErrorMessage,
+  EventsMessage,
+  HealthMessage,
+  NodesMessage,
+  RegistryMessage,
+  VolumesMessage,
+} from './messages.js';
 import { redact, redactText } from './redact.js';
 
 export interface AdminDeps {
-  /** Whatever tells how the plugin is; JSON. */
-  health(): unknown;
+  health(): HealthMessage;
+  cluster(): Promise<ClusterMessage>;
+  nodes(): Promise<NodesMessage>;
   /** Records of shared state whose key starts with the prefix. */
   records(prefix: string): Promise<readonly Pick<Entry, 'key' | 'value' | 'modRevision'>[]>;
   volumes(): readonly VolumeView[];
   /** What the journals of all hosts hold. @throws AppError `invalid_argument` for a query that cannot be. */
-  events(query: EventsQuery): Promise<EventsPage>;
-  /** How the registrator is doing; JSON. */
-  registry?(): unknown;
+  events(query: EventsQuery): Promise<EventsMessage>;
+  registry?(): RegistryMessage | null;
   /** For Prometheus. */
   metrics?(): Promise<MetricsText>;
   readonly log: Log;
@@ -45,7 +54,8 @@ function createErrorHandler(log: Log): ErrorRequestHandler {
     const error = AppError.from(reason);
     const requestId = randomUUID();
     log.error({ requestId, call: request.path, err: error }, 'admin request failed');
-    response.status(statusOf[error.code]).json({ error: { code: error.code, message: error.message } });
+    const body: ErrorMessage = { error: { code: error.code, message: error.message } };
+    response.status(statusOf[error.code]).json(body);
   };
 }
 
@@ -72,7 +82,14 @@ export function createRouter(deps: AdminDeps): Express {
     response.json(redact(deps.health()));
   });
   app.get('/v1/volumes', (_request, response) => {
-    response.json({ volumes: redact(deps.volumes()) });
+    const body: VolumesMessage = { volumes: deps.volumes() };
+    response.json(redact(body));
+  });
+  app.get('/v1/cluster', async (_request, response) => {
+    response.json(redact(await deps.cluster()));
+  });
+  app.get('/v1/nodes', async (_request, response) => {
+    response.json(redact(await deps.nodes()));
   });
   app.get('/v1/records', async (request, response) => {
     const { prefix = '' } = parametersOf(request.query, ['prefix']);

@@ -97,5 +97,5 @@ export function toListed(view: VolumeView): VolumeMessage {
 }
 
 export function toInspected(view: VolumeView): VolumeMessage {
-  return { ...toListed(view), Status: view.status };
+  return { ...toListed(view), Status: { ...view.status } };
 }

@@ -25,5 +25,29 @@ export interface VolumeView {
   /** RFC 3339: Docker fails a whole listing on anything else. */
   readonly createdAt: string;
   /** Shown by `docker volume inspect`. */
-  readonly status: Readonly<Record<string, unknown>>;
+  readonly status: VolumeStatus;
+}
+
+/** Of a volume whose record cannot be read, state and error are all that is there. */
+export interface VolumeStatus {
+  readonly id?: string;
+  readonly state?: 'creating' | 'ready' | 'removing' | 'unreadable';
+  /** For readers; `sizeBytes` is for programs. */
+  readonly size?: string;
+  readonly sizeBytes?: number;
+  readonly fs?: string;
+  readonly pool?: string;
+  /** Where its data is. */
+  readonly node?: string;
+  /** `address:port` */
+  readonly target?: string;
+  readonly iqn?: string;
+  /** Node that has it attached; empty: none. */
+  readonly attachedTo?: string;
+  /** Mounts on this host. */
+  readonly mountsHere?: number;
+  /** What this host last failed at with it; empty: nothing. */
+  readonly error?: string;
+  /** What was brought back last; empty: nothing. */
+  readonly repaired?: string;
 }

@@ -6,6 +6,7 @@ import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { createAdminServer, type AdminServer } from '../../src/admin/server.js';
 import type { EventsQuery } from '../../src/admin/events-query.js';
+import type { ClusterMessage, NodeMessage } from '../../src/admin/messages.js';
 import type { AdminDeps } from '../../src/admin/router.js';
 import { AppError } from '../../src/errors.js';
 import { createLog } from '../../src/log.js';
@@ -56,12 +57,36 @@ async function answers(): Promise<void> {
   });
 }
 
+const health = { version: '1.2.3', node: 'n1', cluster: 'c1', healthy: true, problems: {} };
+const cluster: ClusterMessage = {
+  id: 'c1',
+  createdAt: '2026-01-02T03:04:05Z',
+  node: 'n1',
+  etcd: { own: true, endpoints: ['https://127.0.0.1:23790'], usable: true, problem: null, answerMs: 2 },
+};
+const node: NodeMessage = {
+  id: 'n1',
+  self: true,
+  state: 'alive',
+  since: '2026-01-02T03:04:05Z',
+  awaySeconds: null,
+  hostname: 'a',
+  address: '127.0.0.1',
+  engineVersion: '28.2.2',
+  pluginVersion: '1.2.3',
+  pools: { default: { sizeBytes: 2, freeBytes: 1 } },
+  labels: { rack: '7', 'join-token': 'hidden' },
+  error: '',
+};
+
 /** With all that may be there, unless a test says otherwise. */
 function serve(more: Partial<AdminDeps> = observed): void {
   stopping = new AbortController();
   const log = createLog('error', { write: (line: string) => void logged.push(line) });
   const deps: AdminDeps = {
-    health: () => ({ ready: true, etcd: { password: 'hidden' } }),
+    health: () => ({ ...health, etcd: { password: 'hidden' } }),
+    cluster: () => Promise.resolve(cluster),
+    nodes: () => Promise.resolve({ nodes: [node], problem: null }),
     volumes: () => [{ name: 'db', mountpoint: '', createdAt: '2026-01-02T03:04:05Z', status: {} }],
     records(prefix) {
       prefixes.push(prefix);
@@ -80,8 +105,9 @@ function serve(more: Partial<AdminDeps> = observed): void {
   server.serve({ log, signal: stopping.signal, requestId: 'test' }, socketPath);
 }
 
+const registry = { ready: true, backends: {}, policies: [] };
 const observed: Partial<AdminDeps> = {
-  registry: () => ({ ready: true, backends: { consul: { token: 't', aclSecret: 'hidden' } } }),
+  registry: () => ({ ...registry, token: 't', aclSecret: 'hidden' }),
   metrics: () =>
     Promise.resolve({ contentType: 'text/plain; version=0.0.4; charset=utf-8', text: '# HELP a b\na 1\n' }),
 };
@@ -133,9 +159,17 @@ describe('the admin API', () => {
   it('tells health and volumes, without secrets', async () => {
     expect(await get('/v1/health')).toEqual({
       status: 200,
-      body: { ready: true, etcd: { password: '[redacted]' } },
+      body: { ...health, etcd: { password: '[redacted]' } },
     });
     expect(await get('/v1/volumes')).toMatchObject({ status: 200, body: { volumes: [{ name: 'db' }] } });
+  });
+
+  it('tells of the cluster and its nodes, without secrets', async () => {
+    expect(await get('/v1/cluster')).toEqual({ status: 200, body: cluster });
+    expect(await get('/v1/nodes')).toEqual({
+      status: 200,
+      body: { nodes: [{ ...node, labels: { rack: '7', 'join-token': '[redacted]' } }], problem: null },
+    });
   });
 
   it('shows the records below a prefix, without secrets', async () => {
@@ -217,7 +251,7 @@ describe('the admin API', () => {
   it('tells how the registrator is doing, without secrets, and gives Prometheus its text', async () => {
     expect(await get('/v1/registry')).toEqual({
       status: 200,
-      body: { ready: true, backends: { consul: { token: '[redacted]', aclSecret: '[redacted]' } } },
+      body: { ...registry, token: '[redacted]', aclSecret: '[redacted]' },
     });
     expect(await getText('/metrics')).toEqual({
       status: 200,

@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it, vi } from 'vitest';
@@ -28,7 +28,6 @@ let sync: () => void;
 
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'background-'));
-  writeFileSync(join(root, 'package.json'), '{"version":"1.2.3"}');
   state = createMemoryState();
   stopping = new AbortController();
   [calls, strays] = [[], []];
@@ -66,7 +65,7 @@ function start(): Background {
     } as unknown as Engine,
     image: { reference: 'image', ensure: () => done('image'), removeOlder: () => done('old images') },
     identity: { node: 'node-a', cluster: 'cluster-a' },
-    shared: { state, ensureEtcd: () => done('etcd') },
+    shared: { state, which: { own: true, endpoints: [] }, ensureEtcd: () => done('etcd') },
     replica: {
       synced,
       complete: false,
@@ -104,7 +103,7 @@ function start(): Background {
         return done('look');
       },
     },
-    appDirectory: root,
+    version: '1.2.3',
     pace: { healMs: 5, yieldMs: 5, settleMs: 200, seenMs: 5 },
   };
   background = startBackground(ctx, deps);

@@ -79,7 +79,7 @@ function expectNothing(keys: readonly string[]): void {
 /** The engine does not repeat an unmount whose answer it did not get. */
 const isSentOnce = (operation: Operation) => operation === 'unmount' || operation === 'last unmount';
 
-const idOf = async (process: VolumeProcess) => (await process.service.get(ctx, 'db')).status['id'];
+const idOf = async (process: VolumeProcess) => (await process.service.get(ctx, 'db')).status.id;
 
 /**
  * Goes through a life in which the process dies at the given points. Each operation is tried again until it succeeds,
@@ -125,7 +125,7 @@ async function live(deaths: ReadonlyMap<Operation, readonly number[]>): Promise<
   await process.call(() => upkeep.reconcile(ctx));
   const { mounts, initiators, targets } = host.plane.world;
   expect([mounts.size, initiators.size, targets.get(String(id))?.admit]).toEqual([0, 0, null]);
-  expect((await process.service.get(ctx, 'db')).status['attachedTo']).toBe('');
+  expect((await process.service.get(ctx, 'db')).status.attachedTo).toBe('');
   await doIt('remove');
   const last = process;
   await last.call(() => last.upkeep.reconcile(ctx));
@@ -168,7 +168,7 @@ describe('a process that dies', () => {
       host.atPoint = null;
       const next = await host.start();
       await next.call(() => next.upkeep.reconcile(ctx, 'urgent'));
-      const found = next.service.list().map(({ status }) => status['state']);
+      const found = next.service.list().map(({ status }) => status.state);
       expect(found).toEqual(state === null ? [] : [state]);
       if (state === null) expectNothing(await host.storedKeys());
     },

@@ -131,7 +131,7 @@ it.each<['target' | 'attachment', (id: string) => string]>([
   'a newer %s of a volume is told in its Status, and the volume is neither mounted nor removed',
   async (_kind, keyOf) => {
     await service.create(ctx, 'db', {});
-    const id = String((await service.get(ctx, 'db')).status['id']);
+    const id = String((await service.get(ctx, 'db')).status.id);
     await renew(keyOf(id));
     const before = await everything();
     expect(await service.get(ctx, 'db')).toMatchObject({

@@ -113,7 +113,7 @@ async function judge(clients: readonly PlannedCall[][], waits: fc.Stream<number>
           await service.remove(ctx, volume);
           return 'ok';
         case 'get':
-          return String((await service.get(ctx, volume)).status['mountsHere']);
+          return String((await service.get(ctx, volume)).status.mountsHere);
       }
     } catch (reason) {
       const { code } = AppError.from(reason);

@@ -34,7 +34,12 @@ describe('a changed NODE_ID', () => {
   });
 
   it('that is refused leaves volumes to be seen, with the reason, and nothing else', async () => {
-    const view = { name: 'db', mountpoint: '', createdAt: '', status: { state: 'ready', error: '' } };
+    const view = {
+      name: 'db',
+      mountpoint: '',
+      createdAt: '',
+      status: { state: 'ready' as const, error: '' },
+    };
     const refusal = new AppError('conflict', 'set it back');
     const service = new RenamedService({ get: () => Promise.resolve(view), list: () => [view] }, refusal);
     const told = { ...view, status: { state: 'ready', error: 'set it back' } };

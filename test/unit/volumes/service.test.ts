@@ -221,13 +221,13 @@ describe('a damaged record', () => {
     const service = await start();
     await service.create(ctx, 'db', {});
     await service.create(ctx, 'other', {});
-    const id = String((await service.get(ctx, 'db')).status['id']);
+    const id = String((await service.get(ctx, 'db')).status.id);
     await memory.transact(ctx, { if: [], then: [{ put: keys.target(id, 0), value: '{' }] });
   });
 
   it('is told in the Status of its volume and hides no other', async () => {
     const service = await start();
-    const views = service.list().map(({ name, status }) => `${name}: ${String(status['error'])}`);
+    const views = service.list().map(({ name, status }) => `${name}: ${String(status.error)}`);
     expect(views).toEqual([expect.stringMatching(/^db: the target record at .* is damaged/), 'other: ']);
   });
 
@@ -527,7 +527,7 @@ describe('several nodes', () => {
     await next.unmount(ctx, 'db', 'a');
     await next.upkeep.reconcile(ctx);
     expect([...plane.world.targets.values()][0]?.address).toBe('0.0.0.0');
-    expect((await next.get(ctx, 'db')).status['target']).toMatch(/^0\.0\.0\.0:/);
+    expect((await next.get(ctx, 'db')).status.target).toMatch(/^0\.0\.0\.0:/);
   });
 
   it('take a volume as removed while the node with its data is away; its name is kept until that is back', async () => {

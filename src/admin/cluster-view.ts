@@ -1,0 +1,142 @@
+/** The cluster as this host sees it: shared state is asked, and for want of an answer what this host remembers. */
+import type { Ctx } from '../context.js';
+import { withDeadline } from '../context.js';
+import { AppError } from '../errors.js';
+import { keys } from '../state/keys.js';
+import { records, type AliveRecord, type Codec } from '../state/records.js';
+import type { Replica } from '../state/replica.js';
+import type { Entry, State } from '../state/state.js';
+import type { Liveness } from '../volumes/liveness.js';
+import type { ClusterMessage, NodeMessage, NodesMessage, WhichEtcd } from './messages.js';
+
+export interface ClusterViewDeps {
+  readonly node: string;
+  /** As far as it is believed: another cluster's counts as a failure. */
+  readonly state: Pick<State, 'range'>;
+  readonly replica: Pick<Replica, 'get' | 'list'>;
+  readonly liveness: Pick<Liveness, 'awayMs'>;
+  readonly etcd: WhichEtcd;
+}
+
+export interface ClusterView {
+  /** Never throws: that shared state does not answer is the answer. */
+  cluster(ctx: Ctx): Promise<ClusterMessage>;
+  nodes(ctx: Ctx): Promise<NodesMessage>;
+}
+
+/** Who looks does not wait longer; an etcd that is slower than this is in trouble. */
+const LOOK_TIMEOUT_MS = 3000;
+
+export function createClusterView(deps: ClusterViewDeps, timeoutMs = LOOK_TIMEOUT_MS): ClusterView {
+  return {
+    cluster: (ctx) => readCluster(withDeadline(ctx, timeoutMs), deps),
+    nodes: (ctx) => readNodes(withDeadline(ctx, timeoutMs), deps),
+  };
+}
+
+/** What etcd failed with last tells more than that our time is over, and that more than which key was read. */
+function problemOf(reason: unknown, { etcd }: ClusterViewDeps): string {
+  const { code, message } = AppError.from(reason);
+  if (code !== 'deadline_exceeded') return message;
+  const named = message.indexOf('etcd at ');
+  return named >= 0
+    ? message.slice(named)
+    : `etcd at ${etcd.endpoints.join(', ')} does not answer (${message})`;
+}
+
+async function readCluster(ctx: Ctx, deps: ClusterViewDeps): Promise<ClusterMessage> {
+  const began = performance.now();
+  const looked = await deps.state.range(ctx, keys.cluster).then(
+    ({ entries }) => ({ entry: entries.find(({ key }) => key === keys.cluster), problem: null }),
+    (reason: unknown) => ({ entry: undefined, problem: problemOf(reason, deps) }),
+  );
+  const entry = looked.entry ?? deps.replica.get(keys.cluster);
+  const record = entry && read(records.cluster, entry).record;
+  return {
+    id: record?.id ?? null,
+    createdAt: record?.createdAt ?? null,
+    node: deps.node,
+    etcd: {
+      ...deps.etcd,
+      usable: looked.problem === null,
+      problem: looked.problem,
+      answerMs: looked.problem === null ? Math.round(performance.now() - began) : null,
+    },
+  };
+}
+
+async function readNodes(ctx: Ctx, deps: ClusterViewDeps): Promise<NodesMessage> {
+  try {
+    const [known, alive] = await Promise.all([
+      deps.state.range(ctx, keys.nodes),
+      deps.state.range(ctx, keys.allAlive),
+    ]);
+    const signs = new Map(alive.entries.map((entry) => [entry.key.slice(keys.allAlive.length), entry]));
+    return { nodes: sorted(nodesOf(deps, known.entries, signs)), problem: null };
+  } catch (reason) {
+    const nodes = sorted(nodesOf(deps, deps.replica.list(keys.nodes), null));
+    return { nodes, problem: problemOf(reason, deps) };
+  }
+}
+
+/** @param signs of life by node; null when nobody can tell */
+function nodesOf(
+  deps: ClusterViewDeps,
+  entries: readonly Entry[],
+  signs: ReadonlyMap<string, Entry> | null,
+): NodeMessage[] {
+  const known = new Map(entries.map((entry) => [entry.key.slice(keys.nodes.length), entry]));
+  // A sign of life comes a moment before the first record of its node.
+  const ids = new Set([...known.keys(), ...(signs?.keys() ?? [])]);
+  return [...ids].map((id) => ({
+    id,
+    self: id === deps.node,
+    ...signOf(signs, id, deps),
+    ...factsOf(known.get(id)),
+  }));
+}
+
+function signOf(
+  signs: ReadonlyMap<string, Entry> | null,
+  id: string,
+  { liveness }: ClusterViewDeps,
+): Pick<NodeMessage, 'state' | 'since' | 'awaySeconds'> {
+  if (signs === null) return { state: 'unknown', since: null, awaySeconds: null };
+  const sign = signs.get(id);
+  if (sign !== undefined) {
+    const alive: AliveRecord | null = read(records.alive, sign).record;
+    return { state: 'alive', since: alive?.since ?? null, awaySeconds: null };
+  }
+  const awayMs = liveness.awayMs(id);
+  return { state: 'away', since: null, awaySeconds: awayMs > 0 ? Math.floor(awayMs / 1000) : null };
+}
+
+type Facts = Omit<NodeMessage, 'id' | 'self' | 'state' | 'since' | 'awaySeconds'>;
+
+const nothing = { hostname: '', address: '', engineVersion: '', pluginVersion: '', pools: {}, labels: {} };
+
+function factsOf(entry: Entry | undefined): Facts {
+  if (entry === undefined) return { ...nothing, error: 'it has no record yet' };
+  const { record, error } = read(records.node, entry);
+  if (record === null) return { ...nothing, error };
+  const { hostname, address, engineVersion, pluginVersion, pools, labels } = record;
+  return { hostname, address, engineVersion, pluginVersion, pools, labels, error };
+}
+
+interface Read<T> {
+  readonly record: T | null;
+  readonly error: string;
+}
+
+/** One damaged record hides no other. */
+function read<T>(codec: Codec<T>, { key, value }: Entry): Read<T> {
+  try {
+    return { record: codec.decode(key, value), error: '' };
+  } catch (reason) {
+    return { record: null, error: AppError.from(reason).message };
+  }
+}
+
+function sorted(nodes: readonly NodeMessage[]): NodeMessage[] {
+  return nodes.toSorted((a, b) => a.hostname.localeCompare(b.hostname) || a.id.localeCompare(b.id));
+}

@@ -1,0 +1,147 @@
+/**
+ * What the admin socket answers, as JSON. The CLI takes these types, and nothing else of the plugin's code. A CLI may be
+ * older or newer than the plugin: fields are added, and never change their meaning.
+ */
+import type { OlderRole } from '../dataplane/older-roles.js';
+import type { EventStreamStats } from '../docker/event-stream.js';
+import type { ErrorCode } from '../errors.js';
+import type { CacheStart } from '../state/replica.js';
+import type { Repair } from '../volumes/repair-log.js';
+import type { Stray } from '../volumes/strays.js';
+import type { VolumeView } from '../volumes/volume-service.js';
+
+/** Of every answer with a status of 400 or more. */
+export interface ErrorMessage {
+  readonly error: { readonly code: ErrorCode; readonly message: string };
+}
+
+/** GET /v1/health: from memory. */
+export interface HealthMessage extends WellBeing {
+  /** Of the plugin. */
+  readonly version: string;
+}
+
+export interface WellBeing {
+  readonly node: string;
+  /** The identity that this host was born with; which cluster it belongs to tells ClusterMessage. */
+  readonly cluster: string;
+  readonly healthy: boolean;
+  /** What has failed and not succeeded since -> why. */
+  readonly problems: Readonly<Record<string, string>>;
+  /** The rest is missing where nothing is done, as under a wrong NODE_ID. */
+  readonly recordsComplete?: boolean;
+  readonly cache?: CacheStart;
+  readonly repairs?: readonly Repair[];
+  readonly strays?: readonly Stray[];
+  readonly image?: { readonly current: string; readonly older: readonly OlderRole[] };
+  readonly observed?: ObservedMessage;
+}
+
+export interface ObservedMessage {
+  readonly stream: EventStreamStats;
+  readonly journal: { readonly lost: number; readonly failures: number; readonly queued: number };
+  readonly registrator: RegistryMessage | null;
+}
+
+/** GET /v1/registry; null where the registrator is off, or the engine has not answered yet. */
+export interface RegistryMessage {
+  /** All that was there at the start is registered. */
+  readonly ready: boolean;
+  readonly backends: Readonly<Record<string, BackendMessage>>;
+  readonly policies: readonly PolicyMessage[];
+}
+
+export interface BackendMessage {
+  readonly wanted: number;
+  readonly pending: number;
+  /** Keys whose owners want different values. */
+  readonly conflicts: readonly string[];
+  /** Keys that somebody who is no owner has written. */
+  readonly foreign: readonly string[];
+}
+
+export interface PolicyMessage {
+  readonly name: string;
+  readonly from: string;
+  readonly running: boolean;
+  readonly problem: string | null;
+}
+
+/** GET /v1/volumes: from memory. */
+export interface VolumesMessage {
+  readonly volumes: readonly VolumeView[];
+}
+
+/** GET /v1/cluster: shared state is asked now, for a few seconds at most. */
+export interface ClusterMessage {
+  /** Of the record that all hosts share; null as long as this host has never seen it. */
+  readonly id: string | null;
+  /** RFC 3339. */
+  readonly createdAt: string | null;
+  /** This one. */
+  readonly node: string;
+  readonly etcd: EtcdMessage;
+}
+
+export interface EtcdMessage extends WhichEtcd {
+  /** False when it does not answer, and when it answers but is not believed: another cluster's, or one without its data. */
+  readonly usable: boolean;
+  /** Why it is not. */
+  readonly problem: string | null;
+  /** How long its answer took. */
+  readonly answerMs: number | null;
+}
+
+export interface WhichEtcd {
+  /** Whether the plugin runs it. */
+  readonly own: boolean;
+  readonly endpoints: readonly string[];
+}
+
+/** GET /v1/nodes: shared state is asked now; what this host remembers while that does not answer. */
+export interface NodesMessage {
+  readonly nodes: readonly NodeMessage[];
+  /** Why shared state could not be asked: the nodes are as they were, and nobody can tell who is alive. */
+  readonly problem: string | null;
+}
+
+export interface NodeMessage {
+  readonly id: string;
+  /** This host. */
+  readonly self: boolean;
+  /** A node is away when its sign of life has run out: 15 s after its plugin was killed. */
+  readonly state: 'alive' | 'away' | 'unknown';
+  /** RFC 3339; when the plugin that gives the sign of life started. */
+  readonly since: string | null;
+  /** At least so long. */
+  readonly awaySeconds: number | null;
+  /** Empty, like all below, when its record is missing or cannot be read. */
+  readonly hostname: string;
+  readonly address: string;
+  readonly engineVersion: string;
+  readonly pluginVersion: string;
+  readonly pools: Readonly<Record<string, { readonly sizeBytes: number; readonly freeBytes: number }>>;
+  readonly labels: Readonly<Record<string, string>>;
+  /** What is wrong with its record; empty: nothing. */
+  readonly error: string;
+}
+
+/** GET /v1/events */
+export interface EventsMessage {
+  /** In order of time, the newest last. */
+  readonly events: readonly EventMessage[];
+  /** More matched: these are the newest of them. */
+  readonly truncated: boolean;
+  /** Records that could not be read. */
+  readonly damaged: number;
+}
+
+export interface EventMessage {
+  readonly node: string;
+  readonly type: string;
+  readonly action: string;
+  readonly actor: string;
+  readonly attributes: Readonly<Record<string, string>>;
+  /** Nanoseconds since 1970: too long for a number. */
+  readonly timeNano: string;
+}
