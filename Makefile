@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 VITEST = node_modules/.bin/node node_modules/vitest/vitest.mjs run --config test/vitest.config.ts --project
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-engines check unit integration contract e2e crash bench soak registrator-kills image plugin registrator push clean
+.PHONY: help up down test test-engines check unit integration contract e2e crash bench soak registrator-kills image plugin registrator cli push clean
 
 help: ## list the targets
 	@echo 'usage: make TARGET'
@@ -43,6 +43,7 @@ e2e: ## the real plugin on real engines of the tests' own
 	@plugin/setup.sh test
 	@plugin/build-plugin.sh
 	@plugin/build-registrator.sh
+	@plugin/build-cli.sh
 	@$(VITEST) e2e
 
 crash: ## the plugin killed at every hit of every named point; long
@@ -76,6 +77,10 @@ plugin: ## build the plugin (build/plugin) with the image inside
 registrator: ## build the image of the stand-alone registrator; IMPORT=1 imports it as openebs/registrator
 	@plugin/setup.sh build
 	@plugin/build-registrator.sh $(if $(IMPORT),--import)
+
+cli: ## build the command `docker openebs`: build/docker-openebs, and build/docker-openebs-static with Node inside
+	@plugin/setup.sh npm
+	@plugin/build-cli.sh
 
 push: ## push the plugin to a registry: make push PLUGIN=host/name:tag
 	@plugin/setup.sh build

@@ -12,7 +12,10 @@ npm_node=$top/node_modules/node/bin/node
 [ -e "$top/config.json" ] || die 'config.json, the description of the plugin, is missing' 'restore it: git checkout config.json'
 [ -e "$top/node_modules/.package-lock.json" ] || die 'the npm packages are not installed' 'run: npm ci'
 
-plugin_hash=$(hash_text "$(cat "$build/image.hash") $node_version $(hash_of src config.json package.json package-lock.json \
+# The command `docker openebs` is in src/ as well, and no part of the plugin.
+plugin_sources=$(cd "$top" && find src -mindepth 1 -maxdepth 1 ! -name cli | LC_ALL=C sort)
+# shellcheck disable=SC2086
+plugin_hash=$(hash_text "$(cat "$build/image.hash") $node_version $(hash_of $plugin_sources config.json package.json package-lock.json \
     tsconfig.json plugin/base/common.sh plugin/base/plugin.sh plugin/build-plugin.sh)")
 
 if [ "$(cat "$build/plugin.hash" 2>/dev/null)" = "$plugin_hash" ] && [ -d "$rootfs" ]; then
@@ -81,6 +84,7 @@ app=$build/plugin.new/rootfs/app
 mkdir -p "$app"
 (cd "$top" && node_modules/.bin/node node_modules/typescript/bin/tsc -p tsconfig.json --sourceMap false --outDir "$app/dist") ||
     die 'src/ does not compile' 'see the messages above, or run: make check'
+rm -rf "$app/dist/cli"
 [ -e "$app/dist/main.js" ] || die 'src/main.ts, the entry point of the plugin, is missing'
 
 cp "$node" "$build/plugin.new/rootfs/usr/bin/node"
