@@ -123,6 +123,7 @@ if [ -n "$purge" ] && [ -e "$state_dir" ]; then
     # Never across a file system boundary: a disk of the user's keeps what is on it beside the volumes.
     rm -rf --one-file-system "$state_dir" 2>/dev/null || say "left: $(find "$state_dir" -maxdepth 3 2>/dev/null | tr '\n' ' ')"
 fi
+! is_root || rm -f "$cli_dir/docker-openebs"
 stop_engine
 rm -rf "$up_dir"
 if [ -z "$purge" ] && [ -e "$state_dir" ]; then

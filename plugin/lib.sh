@@ -10,6 +10,8 @@ state_dir=/var/lib/openebs
 run_dir=/run/openebs
 # What `make up` has started, for `make down`. Gone with the boot, like what it speaks of.
 up_dir=/run/openebs-up
+# Where the docker command of every user finds its plugins.
+cli_dir=${OPENEBS_CLI_DIR:-/usr/local/lib/docker/cli-plugins}
 node_version=$(sed -n 's/^ *"node": "\([0-9.]*\)",*$/\1/p' "$top/package.json")
 
 image_limit_mb=200

@@ -28,6 +28,7 @@ run_tests() {
 "$top/plugin/setup.sh" test
 PATH=$top/node_modules/.bin:$PATH
 part check plugin/check.sh || true
+part cli plugin/build-cli.sh || true
 if part build plugin/build-registrator.sh; then kinds='unit contract integration e2e'; else kinds='unit contract integration'; fi
 for kind in $kinds; do part "$kind" run_tests "$kind" || true; done
 step summary

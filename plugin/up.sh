@@ -58,6 +58,26 @@ replace_plugin() {
     remove_plugin
 }
 
+# The docker command starts it with the paths of root's own shell, not with those of this one.
+host_has_node() {
+    PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+        env node -e 'process.exit(parseInt(process.versions.node, 10) >= 18 ? 0 : 1)' >/dev/null 2>&1
+}
+
+install_cli() {
+    if host_has_node; then built=docker-openebs kind=script; else built=docker-openebs-static kind=static; fi
+    "$top/plugin/build-cli.sh" "$kind"
+    if ! is_root; then
+        say "not root: docker openebs is not installed; it is build/$built, for $cli_dir/docker-openebs"
+        return 0
+    fi
+    mkdir -p "$cli_dir"
+    # In one step: somebody may be running the former one.
+    cp "$build/$built" "$cli_dir/.docker-openebs.new"
+    mv "$cli_dir/.docker-openebs.new" "$cli_dir/docker-openebs"
+    say "docker openebs: $cli_dir/docker-openebs"
+}
+
 # There is no registry to pull from: the demonstration's containers run the shell of the data-plane image.
 make_demo_image() {
     reference=$(sed -n 's/.*"reference":"\([^"]*\)".*/\1/p' "$build/image.json")
@@ -111,6 +131,14 @@ show_state() {
         console.log(`and ${events.length} Docker events, the last: ${events.at(-1)?.key ?? "none"}`);'
 }
 
+show_status() {
+    is_root || return 0
+    step 'The cluster at a glance'
+    say '$ docker openebs cluster status'
+    # What is wrong it says itself; it is no reason to end here.
+    "$cli_dir/docker-openebs" cluster status || true
+}
+
 step 'Set-up'
 "$top/plugin/setup.sh" up
 check_kernel
@@ -119,10 +147,12 @@ step 'Build'
 "$top/plugin/build-plugin.sh"
 step 'Install'
 install_plugin
+install_cli
 make_demo_image
 show_volume
 show_compose
 show_state
+show_status
 step 'Done'
 say "The volume driver openebs is ready: docker volume create --driver openebs --opt size=10G NAME
 All options: docker volume create --driver openebs --opt help x

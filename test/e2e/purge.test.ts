@@ -6,6 +6,8 @@ import { repository } from '../support/lab-seed.js';
 import { createVolume, processesNamed, runOn, startIdle, startProductHost } from '../support/product.js';
 
 let host: LabHost;
+/** Below /usr a lab host has what the machine has. */
+const cliFolder = '/var/lib/cli-plugins';
 
 beforeAll(async () => {
   host = await startProductHost({ name: 'purge' });
@@ -16,7 +18,7 @@ afterAll(async () => {
 });
 
 function down(settings: Readonly<Record<string, string>>): Promise<string> {
-  const env = { DOCKER_HOST: 'unix:///run/docker.sock', ...settings };
+  const env = { DOCKER_HOST: 'unix:///run/docker.sock', OPENEBS_CLI_DIR: cliFolder, ...settings };
   return host.shellOk(`cd ${repository} && sh plugin/down.sh`, { env, timeoutMs: 180_000 });
 }
 
@@ -31,6 +33,7 @@ async function expectNothingRuns(): Promise<void> {
 }
 
 test('make down removes what runs and keeps the data', async () => {
+  await host.shellOk(`mkdir ${cliFolder}; touch ${cliFolder}/docker-openebs ${cliFolder}/docker-compose`);
   await createVolume(host, 'kept');
   await runOn(host, 'kept', 'echo kept > /data/note');
   await startIdle(host, 'user', 'kept');
@@ -38,6 +41,7 @@ test('make down removes what runs and keeps the data', async () => {
   await host.ok('rm', '-f', 'user');
   await down({});
   await expectNothingRuns();
+  expect(await host.shellOk(`ls ${cliFolder}`)).toBe('docker-compose');
   expect(await host.shellOk('find /var/lib/openebs -name disk.img | wc -l')).toBe('1');
 });
 
