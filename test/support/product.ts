@@ -120,7 +120,8 @@ export function exchange(
   const directory = openSync(dirname(socketPath), 'r');
   const near = `/proc/self/fd/${String(directory)}/${basename(socketPath)}`;
   return new Promise<[number, string]>((resolve, reject) => {
-    const call = request({ socketPath: near, path, method, timeout: 60_000 }, (answer) => {
+    // A connection that is kept open is known by this path alone, which is another host's the next time.
+    const call = request({ socketPath: near, path, method, timeout: 60_000, agent: false }, (answer) => {
       let text = '';
       answer.setEncoding('utf8').on('data', (part: string) => (text += part));
       answer.on('end', () => {
