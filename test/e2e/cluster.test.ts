@@ -2,7 +2,17 @@ import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { type Cluster, startCluster } from '../support/cluster.js';
 import { waitFor } from '../support/exec.js';
 import type { LabHost } from '../support/lab.js';
-import { createVolume, driverCall, recordsOf, runOn, statusOf, tidy, tryOn } from '../support/product.js';
+import type { ClusterMessage, NodesMessage } from '../../src/admin/messages.js';
+import {
+  askAdmin,
+  createVolume,
+  driverCall,
+  recordsOf,
+  runOn,
+  statusOf,
+  tidy,
+  tryOn,
+} from '../support/product.js';
 
 let cluster: Cluster;
 let hosts: readonly LabHost[];
@@ -29,6 +39,26 @@ afterAll(async () => {
 const volumesOn = (host: LabHost): Promise<string> => host.ok('volume', 'ls', '-q');
 const keysBelow = async (prefix: string): Promise<string[]> =>
   (await recordsOf(c)).map(({ key }) => key).filter((key) => key.startsWith(`/openebs/${prefix}/`));
+
+const statesSeenBy = async (host: LabHost): Promise<string> => {
+  const { nodes } = JSON.parse(await askAdmin(host, '/v1/nodes')) as NodesMessage;
+  return nodes.map(({ hostname, state, self }) => `${hostname} ${state}${self ? ' self' : ''}`).join(', ');
+};
+
+const clusterSeenBy = async (host: LabHost) =>
+  JSON.parse(await askAdmin(host, '/v1/cluster')) as ClusterMessage;
+
+test('all hosts tell of one cluster, and of each other', async () => {
+  // The first host writes the record once it has imported the image.
+  const clusters = await waitFor('all have seen its record', async () => {
+    const seen = await Promise.all(hosts.map(clusterSeenBy));
+    if (seen.every(({ id, etcd }) => id !== null && etcd.usable)) return seen;
+    throw new Error(JSON.stringify(seen));
+  });
+  expect(new Set(clusters.map(({ id }) => id)).size).toBe(1);
+  expect(clusters.map(({ etcd }) => etcd.own)).toEqual([false, false, false]);
+  expect(await statesSeenBy(b)).toBe('a alive, b alive self, c alive');
+});
 
 test('pain: duplicate volumes across hosts: many creates of one name at once make one volume, and all succeed', async () => {
   const calls = [...hosts, ...hosts, ...hosts].map((host) =>
@@ -114,6 +144,7 @@ test('a volume is removed while its host is down: gone for the others, its name 
   await waitFor('the others know that a is away', async () => (await keysBelow('alive')).length === 2, {
     timeoutMs: 60_000,
   });
+  expect(await statesSeenBy(c)).toBe('a away, b alive, c alive self');
   const lost = await tryOn(c, 'db', 'true');
   expect(lost.stderr).toMatch(/its data is on node a \(.*has been away for \d+ s: bring that node back/);
   await b.ok('volume', 'rm', 'db');
