@@ -6,6 +6,8 @@ export interface Affected {
   readonly kind: ObjectKind;
   /** Null: list them anew. */
   readonly id: string | null;
+  /** The event says that it is there no more. */
+  readonly gone: boolean;
 }
 
 /** These change nothing that can be inspected, and come without end. */
@@ -13,6 +15,8 @@ const withoutEffect = new Set([
   ...['exec_create', 'exec_start', 'exec_die', 'exec_detach', 'top', 'resize', 'attach', 'detach'],
   ...['archive-path', 'extract-to-dir', 'export', 'copy', 'push', 'save'],
 ]);
+/** Of containers, volumes and networks; of images; of plugins and Swarm's objects. */
+const removals = new Set(['destroy', 'delete', 'remove']);
 /** A tag leaves the image that had it, of which nothing is told. */
 const movesTags = new Set(['tag', 'load', 'import', 'pull', 'create']);
 
@@ -25,11 +29,11 @@ export function affectedBy(event: DockerEvent): Affected[] {
   const action = actionName(event);
   if (kind === undefined || withoutEffect.has(action)) return [];
   // Older engines tell nothing else of the image that it makes.
-  if (kind === 'container' && action === 'commit') return [{ kind: 'image', id: null }];
+  if (kind === 'container' && action === 'commit') return [{ kind: 'image', id: null, gone: false }];
   const { container } = event.attributes;
   const shown: Affected[] =
-    container === undefined || container === '' ? [] : [{ kind: 'container', id: container }];
-  return [{ kind, id: isOne(event, kind) ? event.actorId : null }, ...shown];
+    container === undefined || container === '' ? [] : [{ kind: 'container', id: container, gone: false }];
+  return [{ kind, id: isOne(event, kind) ? event.actorId : null, gone: removals.has(action) }, ...shown];
 }
 
 /** A prune names nobody. Images come by tag as well as by id. */

@@ -20,6 +20,8 @@ import type { Log } from '../../log.js';
 import { affectedBy } from './affected.js';
 import { Attempts } from './attempts.js';
 import { FirstLook } from './first-look.js';
+import { type Hint, Hints, keyOf } from './hints.js';
+import { PassersBy } from './passers-by.js';
 import { observerDefaults, type ObserverLimits, type ObserverStats } from './limits.js';
 import { stablePart } from './stable.js';
 import { StoppingContainers } from './stopping.js';
@@ -61,19 +63,12 @@ interface Known {
   readonly digest: string;
 }
 
-interface Hint {
-  readonly kind: ObjectKind;
-  readonly id: string;
-  readonly since: number;
-}
-
 class InspectedObjects implements ObservedObjects {
   readonly #options: ObservedObjectsOptions;
   readonly #limits: ObserverLimits;
   readonly #known = new Map<string, Known>();
-  /** In order of their first hint. */
-  readonly #hints = new Map<string, Hint>();
-  readonly #active = new Set<string>();
+  readonly #hints = new Hints();
+  readonly #passersBy: PassersBy;
   readonly #toList = new Set<ObjectKind>();
   readonly #unlisted = new Set<ObjectKind>(objectKinds);
   readonly #closing = new AbortController();
@@ -92,7 +87,21 @@ class InspectedObjects implements ObservedObjects {
   constructor(options: ObservedObjectsOptions) {
     this.#options = options;
     this.#limits = { ...observerDefaults, ...options.limits };
-    this.#attempts = new Attempts({ ...this.#limits, log: options.log, signal: this.#closing.signal });
+    const { objects, log } = options;
+    const { signal } = this.#closing;
+    this.#attempts = new Attempts({ ...this.#limits, log, signal });
+    this.#passersBy = new PassersBy({
+      objects,
+      found: (kind, id) => {
+        this.#hint(kind, id);
+      },
+      unsure: (kind) => {
+        this.#list([kind]);
+      },
+      log,
+      signal,
+      afterMs: this.#limits.passersByMs,
+    });
   }
 
   get complete(): Promise<void> {
@@ -115,7 +124,7 @@ class InspectedObjects implements ObservedObjects {
   }
 
   isUnknown(kind: ObjectKind, id: string): boolean {
-    return this.#unlisted.has(kind) || this.#attempts.failedInARow(`${kind} ${id}`) > 0;
+    return this.#unlisted.has(kind) || this.#attempts.failedInARow(keyOf(kind, id)) > 0;
   }
 
   retell(): void {
@@ -129,7 +138,7 @@ class InspectedObjects implements ObservedObjects {
     for (const { kind } of this.#known.values()) known[kind] = (known[kind] ?? 0) + 1;
     return {
       known,
-      pending: this.#hints.size + this.#active.size,
+      pending: this.#hints.size + this.#passersBy.size,
       ...this.#counts,
       failures: this.#attempts.failures,
     };
@@ -140,6 +149,7 @@ class InspectedObjects implements ObservedObjects {
     clearInterval(this.#timer);
     this.#stopping.close();
     this.#attempts.close();
+    this.#passersBy.close();
     this.#closing.abort();
     this.#wake();
     await this.#workers;
@@ -151,10 +161,20 @@ class InspectedObjects implements ObservedObjects {
       return;
     }
     this.#stopping.hear(item.event);
-    for (const { kind, id } of affectedBy(item.event)) {
+    for (const { kind, id, gone } of affectedBy(item.event)) {
       if (id === null) this.#list([kind]);
-      else this.#hint(kind, id);
+      else if (!gone || !this.#hasPassedBy(kind, id)) this.#hint(kind, id);
     }
+  }
+
+  /** Whether it is said to be gone before anything was told of it. */
+  #hasPassedBy(kind: ObjectKind, id: string): boolean {
+    const key = keyOf(kind, id);
+    // What could not be inspected is unknown until an inspection succeeds, be it with nothing.
+    if (this.#known.has(key) || this.#attempts.failedInARow(key) > 0 || !this.#hints.drop(key)) return false;
+    this.#first.done(key);
+    this.#passersBy.add(kind, id);
+    return true;
   }
 
   #list(kinds: readonly ObjectKind[]): void {
@@ -163,10 +183,7 @@ class InspectedObjects implements ObservedObjects {
   }
 
   #hint(kind: ObjectKind, id: string): void {
-    const key = `${kind} ${id}`;
-    if (this.#hints.has(key)) return;
-    this.#hints.set(key, { kind, id, since: performance.now() });
-    this.#wake();
+    if (this.#hints.add(kind, id)) this.#wake();
   }
 
   #wake(): void {
@@ -215,7 +232,7 @@ class InspectedObjects implements ObservedObjects {
       (kind) => this.#attempts.failedInARow(listOf(kind)) < GIVE_UP_AFTER,
     );
     if (left.length > 0 || this.#isClosing()) return;
-    this.#first.listed([...this.#hints.keys(), ...this.#active, ...this.#failing()]);
+    this.#first.listed([...this.#hints.keys, ...this.#failing()]);
   }
 
   /** Objects that wait for another try. */
@@ -227,7 +244,7 @@ class InspectedObjects implements ObservedObjects {
   /** Takes the oldest hint of an object that nobody works on. */
   async #work(): Promise<void> {
     while (!this.#isClosing()) {
-      const hint = this.#next();
+      const hint = this.#hints.take();
       if (!hint) {
         await this.#waitForMore();
         continue;
@@ -238,35 +255,24 @@ class InspectedObjects implements ObservedObjects {
     }
   }
 
-  #next(): Hint | undefined {
-    for (const [key, hint] of this.#hints) {
-      if (this.#active.has(key)) continue;
-      this.#active.add(key);
-      return hint;
-    }
-    return undefined;
-  }
-
   async #handle(hint: Hint): Promise<void> {
-    const key = `${hint.kind} ${hint.id}`;
-    // What is hinted at from here on is another look.
-    this.#hints.delete(key);
-    await this.#attempts.attempt(
-      key,
-      (ctx) => this.#look(ctx, hint),
-      () => {
-        this.#hint(hint.kind, hint.id);
-      },
-    );
-    this.#active.delete(key);
+    const { key } = hint;
+    if (this.#hints.begin(hint))
+      await this.#attempts.attempt(
+        key,
+        (ctx) => this.#look(ctx, hint),
+        () => {
+          this.#hint(hint.kind, hint.id);
+        },
+      );
+    const another = this.#hints.end(hint);
     if (this.#isClosing()) return;
     const failures = this.#attempts.failedInARow(key);
     if (failures === 0 || failures >= GIVE_UP_AFTER) this.#first.done(key);
-    if (this.#hints.has(key)) this.#wake();
+    if (another) this.#wake();
   }
 
-  async #look(ctx: Ctx, { kind, id }: Hint): Promise<void> {
-    const key = `${kind} ${id}`;
+  async #look(ctx: Ctx, { key, kind, id }: Hint): Promise<void> {
     this.#counts.inspections += 1;
     const inspected = await this.#options.objects.inspect(ctx, kind, id);
     if (inspected === null) {

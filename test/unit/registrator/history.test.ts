@@ -127,7 +127,7 @@ class Host {
     const observed = createObservedObjects({
       ...{ stream: this.engine.stream, objects: this.engine, log },
       onChange: (kind, id, object) => evaluation.onChange(kind, id, object),
-      limits: { debounceMs: 0, retryMinMs: 1, retryMaxMs: 2 },
+      limits: { debounceMs: 0, passersByMs: 2, retryMinMs: 1, retryMaxMs: 2 },
     });
     const complete = () => {
       keeper.complete((source) => observed.isUnknown(parseSource(source).kind, parseSource(source).id));

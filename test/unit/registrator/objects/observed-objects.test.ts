@@ -65,7 +65,7 @@ function start(): void {
       },
     },
     onChange: (kind, id, object) => tell(kind, id, object),
-    limits: { debounceMs: 5, retryMinMs: 5, retryMaxMs: 20 },
+    limits: { debounceMs: 5, passersByMs: 30, retryMinMs: 5, retryMaxMs: 20 },
   });
 }
 
@@ -278,6 +278,49 @@ describe('the objects of an engine', () => {
     await vi.waitFor(() => {
       expect(told).toEqual(['container a gone']);
     });
+  });
+
+  it('are not looked at when they went before anybody could, unless they are there all the same', async () => {
+    await begin();
+    hear(event('volume', 'create', 'brief'), event('volume', 'destroy', 'brief'));
+    hear(event('volume', 'create', 'again'), event('volume', 'destroy', 'again'));
+    engine.set('volume again', { Name: 'again' });
+    await settled();
+    expect(inspections).toEqual(['volume again']);
+    expect(told).toEqual(['volume again {"Name":"again"}']);
+    engine.delete('volume again');
+    hear(event('volume', 'destroy', 'again'));
+    await settled();
+    expect(told).toContain('volume again gone');
+  });
+
+  it('that went are listed until that can be told', async () => {
+    await begin();
+    engine.set('volume again', { Name: 'again' });
+    broken.add('volume');
+    hear(event('volume', 'create', 'again'), event('volume', 'destroy', 'again'));
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(inspections).toEqual([]);
+    broken.clear();
+    await vi.waitFor(() => {
+      expect(told).toEqual(['volume again {"Name":"again"}']);
+    });
+  });
+
+  it('that go while they are looked at are told as gone', async () => {
+    await begin();
+    engine.set('volume v', { Name: 'v' });
+    hanging.set('volume v', Promise.withResolvers<undefined>());
+    hear(event('volume', 'create', 'v'));
+    await vi.waitFor(() => {
+      expect(inspections).toEqual(['volume v']);
+    });
+    engine.delete('volume v');
+    hear(event('volume', 'destroy', 'v'));
+    hanging.get('volume v')?.resolve(undefined);
+    hanging.clear();
+    await settled();
+    expect(told).toEqual(['volume v {"Name":"v"}', 'volume v gone']);
   });
 
   it('are looked at when a tag has left them, or an image was made, of which no event tells', async () => {
