@@ -35,7 +35,7 @@ check_size registrator "$tree" "$plugin_limit_mb"
 if [ "${1:-}" = --import ]; then
     engine_answers || die 'no Docker engine answers here' 'import build/registrator.tar.gz where one does: see README.md'
     docker import \
-        --change 'ENTRYPOINT ["/usr/bin/node","--max-semi-space-size=1","--max-old-space-size=512","/app/dist/standalone/main.js"]' \
+        --change 'ENTRYPOINT ["/usr/bin/env","MALLOC_ARENA_MAX=2","/usr/bin/node","--max-semi-space-size=1","--max-old-space-size=512","/app/dist/standalone/main.js"]' \
         --change 'WORKDIR /' "$build/registrator.tar.gz" "openebs/registrator:$version" >/dev/null
     docker tag "openebs/registrator:$version" openebs/registrator:latest
     say "registrator: imported as openebs/registrator:$version"

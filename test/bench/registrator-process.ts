@@ -67,7 +67,7 @@ export async function startRegistrator(
       '/nowhere',
       ...flags,
     ],
-    { stdio: ['ignore', 'pipe', 'pipe'] },
+    { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, MALLOC_ARENA_MAX: '2' } },
   );
   let output = '';
   for (const stream of [child.stdout, child.stderr])

@@ -7,7 +7,7 @@ import { type LabHost, type LabProcess, startLabHost } from '../support/lab.js';
 
 const image = fileURLToPath(new URL('../../build/registrator.tar.gz', import.meta.url));
 const entryPoint =
-  '["/usr/bin/node","--max-semi-space-size=1","--max-old-space-size=512","/app/dist/standalone/main.js"]';
+  '["/usr/bin/env","MALLOC_ARENA_MAX=2","/usr/bin/node","--max-semi-space-size=1","--max-old-space-size=512","/app/dist/standalone/main.js"]';
 
 if (whyNoConsul !== null) console.warn(`SKIPPED: ${whyNoConsul}`);
 
