@@ -131,7 +131,13 @@ test('pain: timeouts on a slow attach: a mkfs that hangs fails the mount in time
     await watching.stop();
   }
   await waitFor('mkfs has ended', async () => (await processesNamed(host, 'mkfs.ext4')).length === 0);
+  // The device that mkfs held is given back by the timer.
+  await waitFor('it is detached', async () => (await statusOf(host, 'made')).attachedTo === '', {
+    timeoutMs: 60_000,
+  });
   await expectTraces(host, all);
+  // Nobody has mounted it since: this is what the first mkfs has made.
+  await execOk('dumpe2fs', ['-h', poolFile(host, await statusOf(host, 'made'))]);
   expect(await runOn(host, 'made', 'ls -A /data; echo later > /data/later; cat /data/later')).toBe('later');
 });
 
