@@ -280,6 +280,16 @@ describe('the objects of an engine', () => {
     });
   });
 
+  it('that are gone when they are looked at, after whatever event, are told as gone if they were told', async () => {
+    engine.set('container a', { Id: 'a' });
+    await begin();
+    engine.delete('container a');
+    hear(event('container', 'start', 'a'), event('container', 'start', 'never'));
+    await settled();
+    expect(told).toEqual(['container a gone']);
+    expect(observed.stats().failures).toBe(0);
+  });
+
   it('are not looked at when they went before anybody could, unless they are there all the same', async () => {
     await begin();
     hear(event('volume', 'create', 'brief'), event('volume', 'destroy', 'brief'));
