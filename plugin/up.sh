@@ -125,9 +125,12 @@ show_state() {
         die 'the plugin does not answer on its admin socket' "see the plugin's log in the engine's log"
     printf '%s' "$records" | node -e '
         const { entries } = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
-        const events = entries.filter(({ key }) => key.includes("/events/"));
-        for (const { key, value } of entries.filter((entry) => !events.includes(entry)))
+        const below = (prefix) => entries.filter(({ key }) => key.startsWith(prefix));
+        const [events, claims] = [below("/openebs/events/"), below("/openebs/registry/")];
+        const many = new Set([...events, ...claims]);
+        for (const { key, value } of entries.filter((entry) => !many.has(entry)))
           console.log(key + "\n    " + JSON.stringify(value));
+        console.log(`and ${claims.length} claims of what the registrator has written`);
         console.log(`and ${events.length} Docker events, the last: ${events.at(-1)?.key ?? "none"}`);'
 }
 
