@@ -514,17 +514,22 @@ test('a root disk that is full loses nothing that was acknowledged, and recovers
     }
     // etcd ends when it finds no room for a write. Its log is laid out in pieces of 64 MB, so that takes as many bytes;
     // the journal of events alone would bring it there in minutes.
+    let last: unknown;
     await waitFor(
       'etcd has ended over it',
       async () => {
         for (let written = 0; written < 40; written += 1)
           await etcd('put', { key: '/filler', value: 'x'.repeat(500_000) }).catch(() => undefined);
         const { code, stderr } = await host.docker('volume', 'create', '-d', 'openebs', 'four');
+        last = { code, stderr };
         const reason = 'its disk is full: less than 64 MiB are free at /var/lib/openebs/etcd';
         return code !== 0 && stderr.includes(reason);
       },
-      { timeoutMs: 120_000, everyMs: 100 },
-    );
+      { timeoutMs: 180_000, everyMs: 100 },
+    ).catch(async (reason: unknown) => {
+      const disk = await host.shell('df -k /var/lib/openebs; ls -la /var/lib/openebs/etcd/member/wal');
+      throw new Error(`${String(reason)}; the last create: ${JSON.stringify(last)}\n${disk.stdout}`);
+    });
     const used = await tryOn(host, 'early', 'cat /data/kept');
     if (used.code !== 0) expect(used.stderr).toMatch(/full|space/i);
     await host.shellOk('rm /var/lib/openebs/filler');

@@ -1,5 +1,6 @@
 /** Who listens on the ports that the plugin uses. */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { basename } from 'node:path';
 import type { Engine } from '../engine-client.js';
 import { count, few } from '../table.js';
 import { type Check, fail, ok, warn } from './check.js';
@@ -110,9 +111,15 @@ function listenersOf(
   const owners = ownersOf(new Set(relevant.map(({ inode }) => inode)));
   return relevant.map(({ port, inode }) => {
     const pid = owners.get(inode) ?? 0;
-    const command = pid === 0 ? '' : readText(`/proc/${String(pid)}/comm`).trim();
+    const command = pid === 0 ? '' : commandOf(pid);
     return { port, pid, command, isOurs: pid !== 0 && isOf(readText(`/proc/${String(pid)}/cgroup`), ours) };
   });
+}
+
+/** By its program: what a process calls itself may be the name of a thread, as with newer Node. */
+function commandOf(pid: number): string {
+  const program = basename(readLink(`/proc/${String(pid)}/exe`).replace(/ \(deleted\)$/, ''));
+  return program === '' ? readText(`/proc/${String(pid)}/comm`).trim() : program;
 }
 
 /** Inode of a socket -> process. */
