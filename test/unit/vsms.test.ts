@@ -64,6 +64,7 @@ const target = (name: string) => container(name, { 'openebs.role': 'target', 'op
 
 function role(state: string | null, initiators: readonly string[] = []): RoleObservation {
   const settings = { volume: 'v1', iqn: 'iqn.v1', address: '192.0.2.7', port: '13260', size: '1024' };
+  // The cast below: of what a role says, only what is read of a target.
   const status = { role: 'target', state: state ?? '', error: '', generation: 'g', initiators };
   return {
     present: true,
