@@ -81,6 +81,161 @@ export interface ClusterMessage {
   /** This one. */
   readonly node: string;
   readonly etcd: EtcdMessage;
+  /** Missing where the plugin runs no etcd of its own. */
+  readonly formation?: FormationMessage;
+}
+
+/** How the plugin's own etcd is spread over the hosts. */
+export interface FormationMessage {
+  /** Where others reach this host; null: it is alone, on loopback, and nobody can join. */
+  readonly advertise: string | null;
+  /** `host:port` that others join at; null as above. */
+  readonly joinAt: string | null;
+  /** voter and learner: this host runs a member of etcd. spare: it could. lost: its member has lost its data. */
+  readonly role: MemberRole;
+  /** How many voters there shall be, hosts permitting. */
+  readonly voters: number;
+  /** As etcd tells now; empty when it cannot be asked. */
+  readonly members: readonly MemberMessage[];
+  /** What is being done about the members, by which host; or what it waits for. Null: nothing, all is as wanted. */
+  readonly doing: string | null;
+  /** Node that manages the members now. */
+  readonly manager: string | null;
+  /** Fails and has not succeeded since -> why: what this host cannot do about its member. */
+  readonly problem: string | null;
+  /** `NOSPACE`, `CORRUPT`. */
+  readonly alarms: readonly string[];
+  /** Newest backup on this host. */
+  readonly backup: BackupMessage | null;
+}
+
+export type MemberRole = 'alone' | 'voter' | 'learner' | 'spare' | 'lost';
+
+export interface MemberMessage {
+  readonly id: string;
+  /** Null: of a host that is not known. */
+  readonly node: string | null;
+  readonly peerUrl: string;
+  readonly role: 'voter' | 'learner';
+  /** It answers, and follows the leader. */
+  readonly healthy: boolean;
+  readonly leader: boolean;
+  /** How long it has not answered. */
+  readonly unreachableSeconds: number | null;
+  /** Entries of the log that it is behind; null when it does not answer. */
+  readonly lag: number | null;
+  readonly dbBytes: number | null;
+  readonly version: string;
+}
+
+/** POST /v1/cluster/init with InitRequest: this host becomes one that others can join. Its plugin starts anew. */
+export interface InitRequest {
+  /** IP address of this host that the other hosts reach. */
+  readonly advertise: string;
+  readonly voters?: 1 | 3 | 5;
+}
+
+/** POST /v1/cluster/tokens with TokenRequest. */
+export interface TokenRequest {
+  /** From 60,000 to 7 days. */
+  readonly ttlMs?: number;
+}
+
+/** The secret is shown this once. */
+export interface NewTokenMessage extends TokenMessage {
+  readonly token: string;
+}
+
+/** GET /v1/cluster/tokens; DELETE /v1/cluster/tokens/ID revokes one. */
+export interface TokensMessage {
+  readonly tokens: readonly TokenMessage[];
+}
+
+export interface TokenMessage {
+  readonly id: string;
+  /** RFC 3339. */
+  readonly createdAt: string;
+  readonly expiresAt: string;
+  /** How many hosts have joined with it. */
+  readonly joined: number;
+}
+
+/** POST /v1/cluster/join with JoinRequest, answered with ChangingMessage. */
+export interface JoinRequest {
+  readonly token: string;
+  /** IP address of this host for the others; without it the one that reaches them. */
+  readonly advertise?: string;
+  /** How to find hosts of the cluster; without it the addresses in the token. */
+  readonly discovery?: string;
+}
+
+/** The change is decided and on disk; the plugin starts anew to carry it out, and `/v1/cluster` tells how far it is. */
+export interface ChangingMessage {
+  /** The cluster that this host will belong to; null: one of its own, which it has yet to make. */
+  readonly cluster: string | null;
+  readonly advertise: string | null;
+}
+
+/** POST /v1/cluster/leave: this host leaves for a cluster of its own. Answered with ChangingMessage. */
+export interface LeaveRequest {
+  /** Though the cluster cannot be asked, or volumes of it are lost with this host. */
+  readonly force?: boolean;
+}
+
+/** POST /v1/cluster/voters: how many there shall be. */
+export interface VotersRequest {
+  readonly voters: 1 | 3 | 5;
+}
+
+/** POST /v1/nodes/NODE/settings: what is not named stays. Answered with NodeSettingsMessage. DELETE /v1/nodes/NODE[?force=1] */
+export interface NodeSettingsRequest {
+  readonly labels?: Readonly<Record<string, string | null>>;
+  /** A drained node runs no etcd member and makes no new volumes. */
+  readonly drained?: boolean;
+}
+
+export interface NodeSettingsMessage {
+  readonly labels: Readonly<Record<string, string>>;
+  readonly drained: boolean;
+}
+
+/** POST /v1/cluster/backups makes one, GET lists those on this host, the newest first. */
+export interface BackupsMessage {
+  readonly backups: readonly BackupMessage[];
+}
+
+export interface BackupMessage {
+  /** Path on this host. */
+  readonly file: string;
+  /** RFC 3339. */
+  readonly createdAt: string;
+  readonly cluster: string;
+  readonly keys: number;
+  readonly bytes: number;
+  readonly revision: number;
+}
+
+/**
+ * POST /v1/cluster/recover: a new etcd of one member on this host, with what its member had, or with a backup. For the
+ * loss of the majority, and to go back. Answered with ChangingMessage.
+ */
+export interface RecoverRequest {
+  /** Path of a backup on this host; without it what this host's member has. */
+  readonly backup?: string;
+  /** The cluster's id, typed by a person. */
+  readonly confirm: string;
+}
+
+/** POST /v1/cluster/down: all hosts take their containers away, and keep the data unless `purge`. */
+export interface DownRequest {
+  readonly purge?: boolean;
+  /** The cluster's id, typed by a person; needed for `purge`. */
+  readonly confirm?: string;
+}
+
+export interface DownMessage {
+  /** Hosts that are not done yet. */
+  readonly waitingFor: readonly string[];
 }
 
 export interface EtcdMessage extends WhichEtcd {
@@ -122,6 +277,8 @@ export interface NodeMessage {
   readonly pluginVersion: string;
   readonly pools: Readonly<Record<string, { readonly sizeBytes: number; readonly freeBytes: number }>>;
   readonly labels: Readonly<Record<string, string>>;
+  /** By `docker openebs node drain`. */
+  readonly drained?: boolean;
   /** What is wrong with its record; empty: nothing. */
   readonly error: string;
 }
