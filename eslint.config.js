@@ -14,6 +14,7 @@ const layers = [
     'shared-state',
     'node-identity',
     'open-admin',
+    'company',
     'plugin-version',
   ],
   ['volume-driver', 'admin', 'registrator'],
@@ -34,7 +35,7 @@ const cliForbids = layers
 const owners = {
   dockerode: ['src/docker/**'],
   etcd3: ['src/state/**'],
-  express: ['src/volume-driver/**', 'src/admin/**', 'src/standalone/**'],
+  express: ['src/volume-driver/**', 'src/admin/**', 'src/standalone/**', 'src/cluster/**'],
   'node:child_process': ['src/dataplane/command.ts'],
   '@peculiar/x509': ['src/cluster/**'],
   'prom-client': ['src/registrator/**'],

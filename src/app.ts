@@ -13,6 +13,7 @@ import { createClusterView } from './admin/cluster-view.js';
 import type { AdminServer } from './admin/server.js';
 import { startBackground, type Background } from './background.js';
 import { refuseBlankState } from './blank-state.js';
+import { changeCluster, inCluster, keepCompany } from './company.js';
 import type { Config } from './config.js';
 import type { Ctx } from './context.js';
 import { loadDataPlaneImage, withImage, type DataPlaneImage } from './dataplane/data-plane-image.js';
@@ -96,19 +97,23 @@ async function start(ctx: Ctx, config: Config, around: Surroundings, service: St
     service.waitsFor(`its state: ${AppError.from(reason).message}`);
     throw reason;
   });
-  const identity = await loadNodeIdentity(identityFile(paths), config.nodeId, () =>
-    untilDone(ctx, 'ask the engine for its ID', async () => (await engine.info(ctx)).id),
-  );
   const repairs = createRepairLog(ctx.log);
   const roles = createRoleContainers(engine, paths, ({ name, labels }, what) => {
     repairs.note(name, labels['openebs.volume'] ?? '', what);
   });
+  await changeCluster(ctx, { paths, roles }).catch((reason: unknown) => {
+    service.waitsFor(`its change to another cluster: ${AppError.from(reason).message}`);
+    throw reason;
+  });
+  const identity = await loadNodeIdentity(paths.view(paths.identity), config.nodeId, () =>
+    untilDone(ctx, 'ask the engine for its ID', async () => (await engine.info(ctx)).id),
+  );
   const dataPlane = { roles, paths, cluster: identity.cluster };
   service.waitsFor('its certificates and settings');
   const shared = await connectState(ctx, config, { ...dataPlane, image: image.reference });
   const parts = {
     ...dataPlane,
-    config,
+    config: inCluster(config, shared),
     engine,
     image,
     identity,
@@ -122,10 +127,6 @@ async function start(ctx: Ctx, config: Config, around: Surroundings, service: St
     await shared.state.close();
     throw reason;
   });
-}
-
-function identityFile(paths: HostPaths): string {
-  return paths.view(path.join(paths.state, 'node.json'));
 }
 
 interface StartParts extends Omit<VolumeParts, 'records' | 'recordsAreCurrent' | 'liveness' | 'image'> {
@@ -143,7 +144,15 @@ async function startVolumes(ctx: Ctx, parts: StartParts, { appDirectory, restart
   const shared = { ...parts.shared, state };
   const records = new VolumeRecords(state, replica);
   const liveness = new Liveness(state);
-  const view = createClusterView({ ...identity, state, replica, liveness, etcd: shared.which });
+  const company = keepCompany(ctx, { ...parts, state, replica, liveness, restart });
+  const view = createClusterView({
+    ...identity,
+    state,
+    replica,
+    liveness,
+    etcd: shared.which,
+    formation: company.view,
+  });
   const { service: volumes, upkeep } = await buildVolumes(ctx, config, {
     ...parts,
     image: image.reference,
@@ -155,18 +164,19 @@ async function startVolumes(ctx: Ctx, parts: StartParts, { appDirectory, restart
     await replica.close();
     throw reason;
   });
-  const refusal = await settleRename({ identity, file: identityFile(paths), records, roles });
+  const refusal = await settleRename({ identity, file: paths.view(paths.identity), records, roles });
   if (refusal) {
     ctx.log.error({ err: refusal }, 'NODE_ID was changed below existing volumes');
     service.ready(new RenamedService(volumes, refusal));
     const idle = idleBackground(identity, refusal, async () => {
+      await company.close();
       liveness.close();
       await replica.close();
       await state.close();
     });
     return {
       background: idle,
-      admin: openAdmin(ctx, { ...parts, background: idle, volumes, view, version }),
+      admin: openAdmin(ctx, { ...parts, background: idle, volumes, view, version, duties: null }),
     };
   }
   service.ready(volumes);
@@ -179,10 +189,12 @@ async function startVolumes(ctx: Ctx, parts: StartParts, { appDirectory, restart
     upkeep,
     findStrays: strays,
     seenMounts: createSeenMounts({ ...parts, fileSystems: createFileSystems(), restart }),
+    company,
     version,
   });
   ctx.log.info({ node: identity.node, cluster: identity.cluster }, 'started');
-  return { background, admin: openAdmin(ctx, { ...parts, background, volumes, view, version }) };
+  const admin = openAdmin(ctx, { ...parts, background, volumes, view, version, duties: company.duties });
+  return { background, admin };
 }
 
 /** Shared state as long as it is that of the cluster which the replica knows. */
@@ -199,7 +211,10 @@ async function openRecords(
   const state = sameCluster(shared.state, { known, log: ctx.log });
   opened = await openReplica({
     state,
-    prefixes: [keys.volumes, keys.targets, keys.attachments, keys.cluster, keys.nodes],
+    prefixes: [
+      ...[keys.volumes, keys.targets, keys.attachments],
+      ...[keys.cluster, keys.nodes, keys.peers, keys.allNodeSettings],
+    ],
     file: paths.view(path.join(paths.cache, 'records.json')),
     log: ctx.log,
   });

@@ -35,6 +35,7 @@ export interface BackgroundDeps {
   readonly repairs: Pick<RepairLog, 'all'>;
   readonly findStrays: () => Promise<Stray[]>;
   readonly seenMounts: SeenMounts;
+  readonly company: { close(): Promise<void> };
   /** Of the plugin. */
   readonly version: string;
   readonly pace?: Pace;
@@ -114,7 +115,7 @@ export function startBackground(ctx: Ctx, deps: BackgroundDeps): Background {
     async close() {
       clearInterval(yielding);
       await observer.close();
-      await loops;
+      await Promise.all([loops, deps.company.close()]);
       deps.liveness.close();
       await replica.close();
       await shared.state.close();

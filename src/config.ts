@@ -29,8 +29,18 @@ export const settings = {
   ETCD_KEY_FILE: ['', 'Key of the client certificate, a path of the host below /var/lib'],
   ETCD_USER: ['', 'User name for that etcd'],
   ETCD_PASSWORD_FILE: ['', 'File that holds the password of ETCD_USER, a path of the host below /var/lib'],
-  ETCD_PORT: ['23790', "Client port of the plugin's own etcd, on loopback; its peer port is one higher"],
-  TARGET_ADDRESS: ['127.0.0.1', "Address on which this host's volumes are served"],
+  ETCD_PORT: [
+    '23790',
+    "Client port of the plugin's own etcd; one higher is its peer port, two higher is where hosts join",
+  ],
+  MEMBER_GRACE: [
+    '5m',
+    "How long a host's etcd must not answer before a spare host takes its place, 5s to 30d",
+  ],
+  TARGET_ADDRESS: [
+    '127.0.0.1',
+    "Address on which this host's volumes are served; in a cluster by default the one that was advertised",
+  ],
   TARGET_PORTS: ['13260-14259', 'Ports for the volumes, one each'],
   DEFAULT_SIZE: ['10G', 'Size of a volume created without the option size'],
   DEFAULT_FS: ['ext4', 'File system of a volume created without the option fs: ext4, xfs or btrfs'],
@@ -81,7 +91,8 @@ const schema = z
     ETCD_KEY_FILE: file,
     ETCD_USER: text((value) => (value === '' ? undefined : value)),
     ETCD_PASSWORD_FILE: file,
-    ETCD_PORT: wholeNumber(1024, 65_534),
+    ETCD_PORT: wholeNumber(1024, 65_533),
+    MEMBER_GRACE: duration('5s', '30d'),
     TARGET_ADDRESS: text(address),
     TARGET_PORTS: text(targetPorts),
     DEFAULT_SIZE: text(size),
@@ -114,7 +125,7 @@ const schema = z
     const least = sizeLimits.minBytes[values.DEFAULT_FS];
     const { first, last } = values.TARGET_PORTS;
     const alone = values.ETCD_ENDPOINTS.length === 0;
-    const etcdMeets = alone && values.ETCD_PORT >= first - 1 && values.ETCD_PORT <= last;
+    const etcdMeets = alone && values.ETCD_PORT >= first - 2 && values.ETCD_PORT <= last;
     complain(
       'ETCD_ENDPOINTS',
       'must be all http or all https',
@@ -135,7 +146,7 @@ const schema = z
       'needs CONSUL_KEY_FILE, and the other way round',
       !values.CONSUL_CERT_FILE !== !values.CONSUL_KEY_FILE,
     );
-    complain('ETCD_PORT', 'it and the port above must lie outside TARGET_PORTS', etcdMeets);
+    complain('ETCD_PORT', 'it and the two ports above must lie outside TARGET_PORTS', etcdMeets);
     complain(
       'DEFAULT_SIZE',
       `must be at least ${formatSize(least)} for ${values.DEFAULT_FS}`,
@@ -160,9 +171,10 @@ function shape(values: Values) {
       keyFile: values.ETCD_KEY_FILE,
       user: values.ETCD_USER,
       passwordFile: values.ETCD_PASSWORD_FILE,
-      /** Client port of our own etcd; its peer port is one higher. */
+      /** Client port of our own etcd; its peer port is one higher, and hosts join two higher. */
       port: values.ETCD_PORT,
     }),
+    memberGraceMs: values.MEMBER_GRACE,
     targetAddress: values.TARGET_ADDRESS,
     targetPorts: Object.freeze(values.TARGET_PORTS),
     defaults: Object.freeze({

@@ -33,6 +33,12 @@ export async function keepNodeIdentity(file: string, { node, cluster }: NodeIden
   await writeFileAtomic(file, JSON.stringify({ node, cluster }));
 }
 
+/** The host belongs to another cluster from now on. One that has no name yet gets it there. */
+export async function keepCluster(file: string, cluster: string): Promise<void> {
+  const kept = await read(file);
+  if (kept) await keepNodeIdentity(file, { ...kept, cluster });
+}
+
 async function read(file: string): Promise<NodeIdentity | null> {
   try {
     return shape.parse(JSON.parse(await readFile(file, 'utf8')));

@@ -1,5 +1,6 @@
 /** The admin socket: who answers what. */
 import path from 'node:path';
+import type { ClusterDuties } from './admin/cluster-routes.js';
 import type { ClusterView } from './admin/cluster-view.js';
 import { createAdminServer, type AdminServer } from './admin/server.js';
 import type { Background } from './background.js';
@@ -15,6 +16,8 @@ export interface AdminParts {
   readonly background: Background;
   readonly volumes: Pick<VolumeService, 'list'>;
   readonly view: ClusterView;
+  /** Null where there is nothing to form. */
+  readonly duties: ClusterDuties | null;
   /** Of the plugin. */
   readonly version: string;
   readonly paths: HostPaths;
@@ -24,7 +27,7 @@ export interface AdminParts {
 
 /** Volumes work without it: a socket that cannot be had does not hold up the start. */
 export function openAdmin(ctx: Ctx, parts: AdminParts): AdminServer {
-  const { background, volumes, view, version, paths, shared } = parts;
+  const { background, volumes, view, version, paths, shared, duties } = parts;
   const admin = createAdminServer({
     health: () => ({ version, ...background.health() }),
     cluster: () => view.cluster(ctx),
@@ -32,6 +35,7 @@ export function openAdmin(ctx: Ctx, parts: AdminParts): AdminServer {
     records: async (prefix) => (await shared.state.range(ctx, prefix === '' ? keys.root : prefix)).entries,
     volumes: () => volumes.list(),
     events: (query) => readJournal(ctx, shared.state, query),
+    duties,
     registry: () => background.registry(),
     metrics: () => background.metrics(),
     log: ctx.log,

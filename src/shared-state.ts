@@ -1,8 +1,6 @@
 /** Which etcd: the one of the settings, or our own. */
 import type { WhichEtcd } from './admin/messages.js';
-import { ensureCertificates } from './cluster/certificates.js';
-import { namingFullDisk } from './cluster/full-disk.js';
-import { ensureOwnEtcd } from './cluster/own-etcd.js';
+import { openOwnCluster, type OwnCluster } from './cluster/own-cluster.js';
 import type { Config } from './config.js';
 import type { Ctx } from './context.js';
 import type { HostPaths } from './dataplane/host-paths.js';
@@ -16,6 +14,8 @@ export interface SharedState {
   readonly which: WhichEtcd;
   /** Makes our own etcd run; nothing to do for another's. */
   readonly ensureEtcd: (ctx: Ctx) => Promise<void>;
+  /** Null for another's etcd: its members are its owner's business. */
+  readonly cluster: OwnCluster | null;
 }
 
 export interface SharedStateParts {
@@ -44,30 +44,27 @@ async function connectExternal(ctx: Ctx, { etcd }: Config, paths: HostPaths): Pr
       : {}),
   });
   const which = { own: false, endpoints: etcd.endpoints };
-  return { state, which, ensureEtcd: () => Promise.resolve() };
+  return { state, which, ensureEtcd: () => Promise.resolve(), cluster: null };
 }
 
 async function connectOwn(ctx: Ctx, config: Config, parts: SharedStateParts): Promise<SharedState> {
-  const certificates = await ensureCertificates(parts.paths.view(parts.paths.certificates), {
-    addresses: [],
-  });
-  const { port } = config.etcd;
-  const endpoints = [`https://127.0.0.1:${String(port)}`];
-  const state = createEtcdState({
-    endpoints,
-    tls: {
-      ca: certificates.ca,
-      certificate: certificates.client.certificate,
-      key: certificates.client.key,
-      // Node warns when an IP address is asked for by name in TLS; the certificate is good for both.
-      serverName: 'localhost',
-    },
+  const { etcd, memberGraceMs, targetPorts } = config;
+  const own = await openOwnCluster({
+    ...parts,
     log: ctx.log,
+    port: etcd.port,
+    targetPorts,
+    graceMs: memberGraceMs,
   });
   return {
-    state: namingFullDisk(state, parts.paths),
-    which: { own: true, endpoints },
-    ensureEtcd: (background) =>
-      ensureOwnEtcd(background, { ...parts, port, targetPorts: config.targetPorts }, certificates),
+    state: own.state,
+    which: {
+      own: true,
+      get endpoints() {
+        return own.membership().endpoints;
+      },
+    },
+    ensureEtcd: (background) => own.ensure(background),
+    cluster: own,
   };
 }

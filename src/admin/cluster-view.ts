@@ -7,7 +7,7 @@ import { records, type AliveRecord, type Codec } from '../state/records.js';
 import type { Replica } from '../state/replica.js';
 import type { Entry, State } from '../state/state.js';
 import type { Liveness } from '../volumes/liveness.js';
-import type { ClusterMessage, NodeMessage, NodesMessage, WhichEtcd } from './messages.js';
+import type { ClusterMessage, FormationMessage, NodeMessage, NodesMessage, WhichEtcd } from './messages.js';
 
 export interface ClusterViewDeps {
   readonly node: string;
@@ -16,6 +16,8 @@ export interface ClusterViewDeps {
   readonly replica: Pick<Replica, 'get' | 'list'>;
   readonly liveness: Pick<Liveness, 'awayMs'>;
   readonly etcd: WhichEtcd;
+  /** Null where the plugin runs no etcd of its own. */
+  readonly formation: ((ctx: Ctx) => Promise<FormationMessage>) | null;
 }
 
 export interface ClusterView {
@@ -50,8 +52,10 @@ async function readCluster(ctx: Ctx, deps: ClusterViewDeps): Promise<ClusterMess
     ({ entries }) => ({ entry: entries.find(({ key }) => key === keys.cluster), problem: null }),
     (reason: unknown) => ({ entry: undefined, problem: problemOf(reason, deps) }),
   );
+  const answerMs = Math.round(performance.now() - began);
   const entry = looked.entry ?? deps.replica.get(keys.cluster);
   const record = entry && read(records.cluster, entry).record;
+  const formation = await deps.formation?.(ctx);
   return {
     id: record?.id ?? null,
     createdAt: record?.createdAt ?? null,
@@ -60,8 +64,9 @@ async function readCluster(ctx: Ctx, deps: ClusterViewDeps): Promise<ClusterMess
       ...deps.etcd,
       usable: looked.problem === null,
       problem: looked.problem,
-      answerMs: looked.problem === null ? Math.round(performance.now() - began) : null,
+      answerMs: looked.problem === null ? answerMs : null,
     },
+    ...(formation && { formation }),
   };
 }
 

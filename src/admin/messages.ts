@@ -2,6 +2,7 @@
  * What the admin socket answers, as JSON. The CLI takes these types, and nothing else of the plugin's code. A CLI may be
  * older or newer than the plugin: fields are added, and never change their meaning.
  */
+import type { FormationView, MemberReport, MemberRole } from '../cluster/formation/view.js';
 import type { OlderRole } from '../dataplane/older-roles.js';
 import type { EventStreamStats } from '../docker/event-stream.js';
 import type { ErrorCode } from '../errors.js';
@@ -86,47 +87,17 @@ export interface ClusterMessage {
 }
 
 /** How the plugin's own etcd is spread over the hosts. */
-export interface FormationMessage {
+export interface FormationMessage extends FormationView {
   /** Where others reach this host; null: it is alone, on loopback, and nobody can join. */
   readonly advertise: string | null;
   /** `host:port` that others join at; null as above. */
   readonly joinAt: string | null;
-  /** voter and learner: this host runs a member of etcd. spare: it could. lost: its member has lost its data. */
-  readonly role: MemberRole;
-  /** How many voters there shall be, hosts permitting. */
-  readonly voters: number;
-  /** As etcd tells now; empty when it cannot be asked. */
-  readonly members: readonly MemberMessage[];
-  /** What is being done about the members, by which host; or what it waits for. Null: nothing, all is as wanted. */
-  readonly doing: string | null;
-  /** Node that manages the members now. */
-  readonly manager: string | null;
-  /** Fails and has not succeeded since -> why: what this host cannot do about its member. */
-  readonly problem: string | null;
-  /** `NOSPACE`, `CORRUPT`. */
-  readonly alarms: readonly string[];
   /** Newest backup on this host. */
   readonly backup: BackupMessage | null;
 }
 
-export type MemberRole = 'alone' | 'voter' | 'learner' | 'spare' | 'lost';
-
-export interface MemberMessage {
-  readonly id: string;
-  /** Null: of a host that is not known. */
-  readonly node: string | null;
-  readonly peerUrl: string;
-  readonly role: 'voter' | 'learner';
-  /** It answers, and follows the leader. */
-  readonly healthy: boolean;
-  readonly leader: boolean;
-  /** How long it has not answered. */
-  readonly unreachableSeconds: number | null;
-  /** Entries of the log that it is behind; null when it does not answer. */
-  readonly lag: number | null;
-  readonly dbBytes: number | null;
-  readonly version: string;
-}
+export type { MemberRole };
+export type MemberMessage = MemberReport;
 
 /** POST /v1/cluster/init with InitRequest: this host becomes one that others can join. Its plugin starts anew. */
 export interface InitRequest {

@@ -4,6 +4,7 @@ import { AppError, type ErrorCode } from '../errors.js';
 import type { Log } from '../log.js';
 import type { Entry } from '../state/state.js';
 import type { VolumeView } from '../volumes/volume-service.js';
+import { addClusterRoutes, type ClusterDuties } from './cluster-routes.js';
 import { eventsQueryOf, parametersOf, type EventsQuery } from './events-query.js';
 import type {
   ClusterMessage,
@@ -25,6 +26,8 @@ export interface AdminDeps {
   volumes(): readonly VolumeView[];
   /** What the journals of all hosts hold. @throws AppError `invalid_argument` for a query that cannot be. */
   events(query: EventsQuery): Promise<EventsMessage>;
+  /** Null where the plugin runs no etcd of its own. */
+  readonly duties?: ClusterDuties | null;
   registry?(): RegistryMessage | null;
   /** For Prometheus. */
   metrics?(): Promise<MetricsText>;
@@ -106,6 +109,7 @@ export function createRouter(deps: AdminDeps): Express {
     response.json({ events: redact(events), truncated, damaged });
   });
   addObservation(app, deps);
+  if (deps.duties) addClusterRoutes(app, deps.duties);
   app.use((request, _response) => {
     throw new AppError('not_found', `there is no ${request.method} ${request.path}`);
   });

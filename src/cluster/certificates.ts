@@ -12,7 +12,7 @@
  * that the next run completes.
  */
 import { createPrivateKey, X509Certificate, type KeyObject } from 'node:crypto';
-import { chmod, mkdir, readFile } from 'node:fs/promises';
+import { chmod, mkdir, readFile, rm } from 'node:fs/promises';
 import { isIP } from 'node:net';
 import { join } from 'node:path';
 import { AppError } from '../errors.js';
@@ -29,6 +29,8 @@ export interface CertificateFiles {
 export interface Certificates {
   readonly caPath: string;
   readonly ca: Buffer;
+  /** Of the authority: who joins gets it too, so that each host can renew what it has. */
+  readonly caKey: Buffer;
   /** For etcd towards clients; good for all addresses. */
   readonly server: CertificateFiles;
   /** For etcd towards other members. */
@@ -54,6 +56,7 @@ interface Authority {
   readonly certificate: X509Certificate;
   readonly key: KeyObject;
   readonly pem: Buffer;
+  readonly keyPem: Buffer;
 }
 
 /**
@@ -76,6 +79,7 @@ export async function ensureCertificates(
     return {
       caPath: join(directory, 'ca.crt'),
       ca: authority.pem,
+      caKey: authority.keyPem,
       server: await ensure('server'),
       peer: await ensure('peer'),
       client: await ensure('client'),
@@ -90,6 +94,21 @@ export async function ensureCertificates(
       `the certificates in ${directory} cannot be read or written`,
     );
   }
+}
+
+/** Replaces all certificates by those that the next call of ensureCertificates makes below this authority. */
+export async function takeAuthority(
+  directory: string,
+  { authority, authorityKey }: { readonly authority: string; readonly authorityKey: string },
+): Promise<void> {
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  for (const name of leafNames) {
+    await rm(join(directory, `${name}.crt`), { force: true });
+    await rm(join(directory, `${name}.key`), { force: true });
+  }
+  await rm(join(directory, 'ca.crt'), { force: true });
+  await writeFileAtomic(join(directory, 'ca.key'), authorityKey);
+  await writeFileAtomic(join(directory, 'ca.crt'), authority);
 }
 
 async function ensureAuthority(directory: string, now: Date): Promise<Authority> {
@@ -128,7 +147,7 @@ function checkAuthority(
   if (Date.parse(certificate.validTo) <= now.getTime()) {
     throw damaged(directory, `ca.crt has expired (${certificate.validTo})`);
   }
-  return { certificate, key, pem };
+  return { certificate, key, pem, keyPem };
 }
 
 interface LeafOptions {

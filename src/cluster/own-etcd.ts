@@ -1,25 +1,24 @@
 /**
- * The etcd that comes with the plugin: one member in a container of this host, on loopback, with mutual TLS, so
- * that no other local user reads the CHAP secrets in it.
+ * The etcd that comes with the plugin: one member in a container of this host, with mutual TLS, so that nobody else
+ * reads the CHAP secrets in it. On loopback, and on the address of this host once others can join.
  *
  * INVARIANTS
  * - "New" is a phase of its life, once per identity: a random token, kept outside the data directory, is made
  *   when there is neither data nor token, and `formed` is noted there after the first start. From then on a
  *   missing data directory is a lost member, never a new one.
  */
-import { randomBytes } from 'node:crypto';
-import { mkdir, readFile, stat } from 'node:fs/promises';
-import path from 'node:path';
-import { z } from 'zod';
+import { mkdir } from 'node:fs/promises';
 import type { Ctx } from '../context.js';
 import type { HostPaths } from '../dataplane/host-paths.js';
 import type { RoleContainer, RoleContainers } from '../dataplane/role-container.js';
-import { AppError } from '../errors.js';
-import { writeFileAtomic } from '../lib/atomic-file.js';
 import { failPoint } from '../lib/fail-points.js';
-
-const incarnationShape = z.object({ token: z.string().min(1), formed: z.boolean() });
-type Incarnation = z.infer<typeof incarnationShape>;
+import {
+  beginIncarnation,
+  type Incarnation,
+  readIncarnation,
+  writeIncarnation,
+} from './formation/incarnation.js';
+import { urlOf, urlsOf } from './formation/membership.js';
 
 export interface OwnEtcdOptions {
   readonly roles: RoleContainers;
@@ -29,6 +28,8 @@ export interface OwnEtcdOptions {
   /** Client port; the peer port is one higher. */
   readonly port: number;
   readonly targetPorts: { readonly first: number; readonly last: number };
+  /** Address of this host for the others; null: there are none. */
+  readonly advertise: string | null;
 }
 
 /** What it needs of the certificates, and no more: the authority's key and our own as a client stay outside. */
@@ -50,10 +51,24 @@ export async function ensureOwnEtcd(
   options: OwnEtcdOptions,
   certificates: EtcdCertificates,
 ): Promise<void> {
-  const { paths, roles } = options;
-  const file = paths.view(path.join(paths.state, 'etcd-incarnation.json'));
+  const { paths } = options;
   await mkdir(paths.view(paths.etcdData), { recursive: true, mode: 0o700 });
-  const incarnation = (await readIncarnation(file)) ?? (await begin(file, paths));
+  await runMember(
+    ctx,
+    options,
+    certificates,
+    (await readIncarnation(paths)) ?? (await beginIncarnation(paths)),
+  );
+}
+
+/** The member of this incarnation, new, joining or long there. Resolves when it serves. Idempotent. */
+export async function runMember(
+  ctx: Ctx,
+  options: OwnEtcdOptions,
+  certificates: EtcdCertificates,
+  incarnation: Incarnation,
+): Promise<void> {
+  const { paths, roles } = options;
   const wanted = container(options, certificates, incarnation);
   const { status } = await roles.observe(ctx, ETCD_CONTAINER);
   // Volumes work on without etcd for the second that this takes; what it has acknowledged is on disk.
@@ -63,40 +78,14 @@ export async function ensureOwnEtcd(
   await failPoint('after etcd run');
   if (incarnation.formed) return;
   const formed = { ...incarnation, formed: true };
-  await writeFileAtomic(file, JSON.stringify(formed));
+  await writeIncarnation(paths, formed);
   await roles.ensure(ctx, container(options, certificates, formed));
-}
-
-async function begin(file: string, paths: HostPaths): Promise<Incarnation> {
-  const hasData = await stat(path.join(paths.view(paths.etcdData), 'member')).then(
-    () => true,
-    () => false,
-  );
-  if (hasData) {
-    throw new AppError(
-      'conflict',
-      `${paths.etcdData} holds the data of an etcd member, but ${paths.state}/etcd-incarnation.json, which says ` +
-        'whose, is missing: restore that file, or move the data away to begin anew',
-    );
-  }
-  const incarnation = { token: `openebs-${randomBytes(8).toString('hex')}`, formed: false };
-  await writeFileAtomic(file, JSON.stringify(incarnation));
-  return incarnation;
-}
-
-async function readIncarnation(file: string): Promise<Incarnation | null> {
-  try {
-    return incarnationShape.parse(JSON.parse(await readFile(file, 'utf8')));
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return null;
-    throw new AppError('internal', `${file} is damaged: restore it before etcd can start`, { cause });
-  }
 }
 
 function container(
   options: OwnEtcdOptions,
   certificates: EtcdCertificates,
-  { token, formed }: Incarnation,
+  incarnation: Incarnation,
 ): RoleContainer {
   const { paths, port, targetPorts } = options;
   return {
@@ -116,14 +105,14 @@ function container(
     spec: {
       lines: [
         ['port', String(port)],
-        ['formed', formed ? 'yes' : 'no'],
+        ['formed', incarnation.formed ? 'yes' : 'no'],
         ['drain', String(DRAIN_SECONDS)],
         ['after', `${String(targetPorts.first)}-${String(targetPorts.last)}`],
         ['arg', `--config-file=/spec/${CONFIGURATION}`],
       ],
       // The token too: everybody on the host can read the arguments of a process.
       secrets: {
-        [CONFIGURATION]: JSON.stringify(configuration(port, token)),
+        [CONFIGURATION]: JSON.stringify(configuration(options, incarnation)),
         'ca.crt': certificates.ca.toString(),
         'server.crt': certificates.server.certificate.toString(),
         'server.key': certificates.server.key.toString(),
@@ -135,24 +124,25 @@ function container(
 }
 
 /** etcd reads YAML, of which JSON is a part. It reads certificates anew with each connection, so renewed ones do. */
-function configuration(port: number, token: string) {
-  const client = `https://127.0.0.1:${String(port)}`;
-  const peer = `https://127.0.0.1:${String(port + 1)}`;
-  const security = (name: 'server' | 'peer') => ({
+function configuration({ port, advertise }: OwnEtcdOptions, { token, name, initialCluster }: Incarnation) {
+  const loopback = urlOf('127.0.0.1', port);
+  const { clientUrl, peerUrl } = urlsOf(advertise ?? '127.0.0.1', port);
+  const security = (side: 'server' | 'peer') => ({
     'client-cert-auth': true,
     'trusted-ca-file': '/spec/ca.crt',
-    'cert-file': `/spec/${name}.crt`,
-    'key-file': `/spec/${name}.key`,
+    'cert-file': `/spec/${side}.crt`,
+    'key-file': `/spec/${side}.key`,
   });
   return {
-    name: 'openebs',
+    name,
     'data-dir': '/data',
-    'listen-client-urls': client,
-    'advertise-client-urls': client,
-    'listen-peer-urls': peer,
-    'initial-advertise-peer-urls': peer,
-    'initial-cluster': `openebs=${peer}`,
-    'initial-cluster-state': 'new',
+    'listen-client-urls': clientUrl === loopback ? loopback : `${loopback},${clientUrl}`,
+    'advertise-client-urls': clientUrl,
+    'listen-peer-urls': peerUrl,
+    // The rest of the initials is read at the first start alone.
+    'initial-advertise-peer-urls': peerUrl,
+    'initial-cluster': initialCluster ?? `${name}=${peerUrl}`,
+    'initial-cluster-state': initialCluster === undefined ? 'new' : 'existing',
     'initial-cluster-token': token,
     'client-transport-security': security('server'),
     'peer-transport-security': security('peer'),

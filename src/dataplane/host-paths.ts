@@ -18,6 +18,14 @@ export interface HostPaths {
   readonly container: (name: string) => string;
   readonly containers: string;
   readonly etcdData: string;
+  /** Who the member in `etcdData` is: kept outside of it. */
+  readonly etcdIncarnation: string;
+  /** Which cluster this host belongs to, and where the others are. */
+  readonly membership: string;
+  /** A change of the cluster that is decided and not carried out yet. */
+  readonly transition: string;
+  readonly identity: string;
+  readonly backups: string;
   readonly certificates: string;
   readonly cache: string;
   /** Where the plugin mounts file systems: below propagatedMount, in the plugin's own tree. */
@@ -38,6 +46,11 @@ export function createHostPaths(hostRoot: string, mountRoot: string): HostPaths 
     container: (name) => path.join(state, 'containers', name),
     containers: path.join(state, 'containers'),
     etcdData: path.join(state, 'etcd'),
+    etcdIncarnation: path.join(state, 'etcd-incarnation.json'),
+    membership: path.join(state, 'membership.json'),
+    transition: path.join(state, 'transition.json'),
+    identity: path.join(state, 'node.json'),
+    backups: path.join(state, 'backups'),
     certificates: path.join(state, 'certificates'),
     cache: path.join(state, 'cache'),
     mountpoint: (volumeId) => path.join(mountRoot, volumeId),

@@ -24,6 +24,8 @@ import { classify, expiredToken, nameOf, type Target } from './etcd-errors.js';
 export interface EtcdOptions {
   /** http://host:port or https://host:port, one per member. */
   readonly endpoints: readonly string[];
+  /** Also ask a member that follows no leader: what it tells of itself needs none. */
+  readonly leaderless?: boolean;
   readonly tls?: {
     readonly ca: Buffer;
     readonly certificate?: Buffer;
@@ -41,15 +43,17 @@ type Policy = NonNullable<NonNullable<IOptions['faultHandling']>['global']>;
 /** The rest of a budget is kept for a second try, perhaps at another member. */
 const shareOfOneTry = 0.4;
 const shortestTryMs = 500;
+const LEAVE_MS = 2000;
 
 export class EtcdClient {
-  readonly target: Target;
-  readonly #options: EtcdOptions;
+  target: Target;
+  #options: EtcdOptions;
   readonly #timeoutMs: number;
   #etcd: Etcd3 | undefined;
   #token: string | undefined;
   #login: Promise<string> | undefined;
   #closed = false;
+  readonly #leaving = new Set<Etcd3>();
 
   constructor(options: EtcdOptions, timeoutMs: number) {
     this.#options = options;
@@ -111,9 +115,35 @@ export class EtcdClient {
     return failure;
   }
 
+  /** The members are others now. What is under way at the former ones has a while to end; then streams break, and come back. */
+  moveTo(endpoints: readonly string[]): void {
+    const now = [...endpoints].sort().join();
+    if (this.#closed || now === [...this.#options.endpoints].sort().join()) return;
+    this.#options = { ...this.#options, endpoints };
+    this.target = { ...this.target, endpoints };
+    this.#reconnect();
+  }
+
+  /** From now on with these certificates. */
+  renew(tls: NonNullable<EtcdOptions['tls']>): void {
+    this.#options = { ...this.#options, tls };
+    this.#reconnect();
+  }
+
+  #reconnect(): void {
+    const former = this.#etcd;
+    this.#etcd = undefined;
+    if (former === undefined) return;
+    this.#leaving.add(former);
+    setTimeout(() => {
+      this.#leaving.delete(former);
+      former.close();
+    }, LEAVE_MS).unref();
+  }
+
   close(): void {
     this.#closed = true;
-    this.#etcd?.close();
+    for (const etcd of [this.#etcd, ...this.#leaving]) etcd?.close();
   }
 
   async #ready(): Promise<Etcd3> {
@@ -171,7 +201,7 @@ export class EtcdClient {
       const call = nextCall(options);
       const start = call.start.bind(call);
       call.start = (metadata, listener) => {
-        metadata.set('hasleader', 'true');
+        if (this.#options.leaderless !== true) metadata.set('hasleader', 'true');
         if (this.#token !== undefined) metadata.set('token', this.#token);
         start(metadata, {
           onReceiveMetadata: (received) => listener?.onReceiveMetadata?.(received),

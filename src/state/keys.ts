@@ -4,6 +4,21 @@ const root = '/openebs';
 export const keys = {
   root: `${root}/`,
   cluster: `${root}/cluster`,
+  /** How the plugin's own etcd is to be spread over the hosts. */
+  formation: `${root}/formation`,
+  /** What each host says of itself as a place for a member of etcd. */
+  peer: (node: string) => `${root}/peers/${node}`,
+  peers: `${root}/peers/`,
+  /** Which member a host has to run. */
+  duty: (node: string) => `${root}/duties/${node}`,
+  duties: `${root}/duties/`,
+  /** Held, with a lease, by the host that changes the members. */
+  manager: `${root}/manager`,
+  joinToken: (id: string) => `${root}/tokens/${id}`,
+  joinTokens: `${root}/tokens/`,
+  /** What people have set for a host, whether it is there or not. */
+  nodeSettings: (node: string) => `${root}/settings/${node}`,
+  allNodeSettings: `${root}/settings/`,
   node: (node: string) => `${root}/nodes/${node}`,
   nodes: `${root}/nodes/`,
   alive: (node: string) => `${root}/alive/${node}`,

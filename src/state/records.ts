@@ -103,8 +103,82 @@ export type NodeRecord = z.infer<typeof node>;
 const alive = z.looseObject({ schema: z.literal(1), node: z.string(), since: z.string() });
 export type AliveRecord = z.infer<typeof alive>;
 
-const cluster = z.looseObject({ schema: z.literal(1), id: z.string(), createdAt: z.string() });
+const cluster = z.looseObject({
+  schema: z.literal(1),
+  id: z.string(),
+  createdAt: z.string(),
+  /** Grows by one with each recovery: of two etcds that claim to be this cluster, the higher one is it. */
+  incarnation: z.int().nonnegative().optional(),
+});
 export type ClusterRecord = z.infer<typeof cluster>;
+
+export const voterCounts = [1, 3, 5] as const;
+
+const formation = z.looseObject({
+  schema: z.literal(1),
+  /** How many voters there shall be, hosts permitting. */
+  voters: z.union([z.literal(1), z.literal(3), z.literal(5)]),
+});
+export type FormationRecord = z.infer<typeof formation>;
+
+const etcdUrl = z.string().regex(/^https:\/\/(\[[0-9a-fA-F:.]+\]|[0-9.]+):\d{1,5}$/);
+const number64 = z.string().regex(/^[0-9]{1,20}$/);
+
+const peer = z.looseObject({
+  schema: z.literal(1),
+  node: z.string(),
+  hostname: z.string(),
+  peerUrl: etcdUrl,
+  clientUrl: etcdUrl,
+  /** The member whose data it has; null: none. */
+  member: number64.nullable(),
+  /** The data of that member is gone. */
+  lost: z.boolean(),
+  /** It is to leave: the member goes first. */
+  leaving: z.boolean(),
+});
+export type PeerRecord = z.infer<typeof peer>;
+
+const duty = z.looseObject({
+  schema: z.literal(1),
+  node: z.string(),
+  member: number64,
+  /** What etcd calls the member. */
+  name: z.string().regex(/^[a-z0-9-]{1,64}$/),
+  /** All members as they were when this one was added: `name=URL,...` */
+  initialCluster: z.string().max(4000),
+  /** etcd's number for the cluster. */
+  clusterId: number64,
+});
+export type DutyRecord = z.infer<typeof duty>;
+
+const manager = z.looseObject({
+  schema: z.literal(1),
+  node: z.string(),
+  /** What it does about the members, or waits for; empty: all is as wanted. */
+  doing: z.string(),
+});
+export type ManagerRecord = z.infer<typeof manager>;
+
+const joinToken = z.looseObject({
+  schema: z.literal(1),
+  id: z.string(),
+  /** SHA-256 of the secret, hexadecimal. */
+  secretSum: z.string(),
+  /** RFC 3339. */
+  createdAt: z.string(),
+  expiresAt: z.string(),
+  joined: z.int().nonnegative(),
+});
+export type JoinTokenRecord = z.infer<typeof joinToken>;
+
+const nodeSettings = z.looseObject({
+  schema: z.literal(1),
+  labels: z.record(z.string(), z.string()),
+  /** It runs no member and makes no new volumes. */
+  drained: z.boolean(),
+});
+export type NodeSettingsRecord = z.infer<typeof nodeSettings>;
 
 const event = z.looseObject({
   schema: z.literal(1),
@@ -183,6 +257,12 @@ export const records = {
   node: codec<NodeRecord>('node', node),
   alive: codec<AliveRecord>('alive', alive),
   cluster: codec<ClusterRecord>('cluster', cluster),
+  formation: codec<FormationRecord>('formation', formation),
+  peer: codec<PeerRecord>('peer', peer),
+  duty: codec<DutyRecord>('duty', duty),
+  manager: codec<ManagerRecord>('manager', manager),
+  joinToken: codec<JoinTokenRecord>('join token', joinToken),
+  nodeSettings: codec<NodeSettingsRecord>('node settings', nodeSettings),
   event: codec<EventRecord>('event', event),
   claim: codec<ClaimRecord>('claim', claim),
   sharedKey: codec<SharedKeyRecord>('shared key', sharedKey),

@@ -66,6 +66,7 @@ function start(): Background {
     image: { reference: 'image', ensure: () => done('image'), removeOlder: () => done('old images') },
     identity: { node: 'node-a', cluster: 'cluster-a' },
     shared: { state, which: { own: true, endpoints: [] }, ensureEtcd: () => done('etcd') },
+    cluster: null,
     replica: {
       synced,
       complete: false,

@@ -46,7 +46,7 @@ function createStart(root: string) {
     // The first start calls nothing else of it: what is missing throws.
   } as unknown as RoleContainers;
   const targetPorts = { first: 13_260, last: 13_300 };
-  const options = { roles, paths, image: 'i', cluster: 'c', port: 23_790, targetPorts };
+  const options = { roles, paths, image: 'i', cluster: 'c', port: 23_790, targetPorts, advertise: null };
   const directories = [paths.state, paths.certificates].map((directory) => paths.view(directory));
   return {
     specs,

@@ -58,6 +58,7 @@ function ensure(): Promise<void> {
     cluster: 'c',
     port: 23_790,
     targetPorts,
+    advertise: null,
   };
   return ensureOwnEtcd(ctx, options, certificates);
 }

@@ -1,0 +1,285 @@
+/** What people ask for about the cluster. Each is decided here as a whole, or refused with what is in its way. */
+import { randomUUID, X509Certificate } from 'node:crypto';
+import { isIP } from 'node:net';
+import type { Ctx } from '../context.js';
+import { withDeadline } from '../context.js';
+import type { HostPaths } from '../dataplane/host-paths.js';
+import { AppError } from '../errors.js';
+import { sleep } from '../lib/sleep.js';
+import { keys } from '../state/keys.js';
+import { type NodeSettingsRecord, records } from '../state/records.js';
+import type { Operation, State } from '../state/state.js';
+import { hostPort, joinPortOf, writeMembership } from './formation/membership.js';
+import { decideTransition } from './formation/transition.js';
+import { askToJoin, type Candidate } from './join/client.js';
+import { formatToken, type JoinToken, parseToken, sumOf } from './join/token.js';
+import type { CreatedToken } from './join/tokens.js';
+import type { OwnCluster, Running } from './own-cluster.js';
+import { refuseDuties } from './remaining-duties.js';
+
+export interface ClusterActionsDeps {
+  readonly own: OwnCluster;
+  readonly running: () => Running | null;
+  readonly paths: HostPaths;
+  readonly node: string;
+  readonly port: number;
+  readonly hostname: (ctx: Ctx) => Promise<string>;
+  /** As far as it is believed. */
+  readonly state: State;
+  /** Identity of the cluster that this host belongs to; null when its record was never seen. */
+  readonly clusterId: () => string | null;
+  /** Names of all volumes that are known here. */
+  readonly volumes: () => readonly string[];
+  /** Hosts that may be of the cluster, as the specification of a discovery finds them. */
+  readonly discover: (ctx: Ctx, specification: string, token: JoinToken) => Promise<readonly Candidate[]>;
+  /** Ends this process a moment later; the engine starts the next. */
+  readonly restart: (why: string) => void;
+}
+
+export interface Changing {
+  readonly cluster: string | null;
+  readonly advertise: string | null;
+}
+
+export interface ClusterActions {
+  init(ctx: Ctx, wish: { advertise: string; voters?: 1 | 3 | 5 | undefined }): Promise<Changing>;
+  join(
+    ctx: Ctx,
+    wish: { token: string; advertise?: string | undefined; discovery?: string | undefined },
+  ): Promise<Changing>;
+  leave(ctx: Ctx, wish: { force: boolean }): Promise<Changing>;
+  setVoters(ctx: Ctx, voters: 1 | 3 | 5): Promise<void>;
+  createToken(ctx: Ctx, ttlMs?: number): Promise<CreatedToken & { readonly token: string }>;
+  removeNode(ctx: Ctx, node: string, wish: { force: boolean }): Promise<void>;
+  setNode(
+    ctx: Ctx,
+    node: string,
+    wish: { labels?: Readonly<Record<string, string | null>> | undefined; drained?: boolean | undefined },
+  ): Promise<NodeSettingsRecord>;
+}
+
+const LOOK_MS = 5000;
+const LEAVE_MS = 60_000;
+const POLL_MS = 500;
+
+export function createClusterActions(deps: ClusterActionsDeps): ClusterActions {
+  return {
+    init: (ctx, wish) => init(ctx, deps, wish),
+    join: (ctx, wish) => join(ctx, deps, wish),
+    leave: (ctx, wish) => leave(ctx, deps, wish),
+    setVoters: (ctx, voters) => setVoters(ctx, deps, voters),
+    createToken: (ctx, ttlMs) => createToken(ctx, deps, ttlMs),
+    removeNode: (ctx, node, wish) => removeNode(ctx, deps, node, wish),
+    setNode: (ctx, node, wish) => setNode(ctx, deps, node, wish),
+  };
+}
+
+async function init(
+  ctx: Ctx,
+  deps: ClusterActionsDeps,
+  { advertise, voters }: Parameters<ClusterActions['init']>[1],
+): Promise<Changing> {
+  const { own, paths, restart } = deps;
+  checkAddress(advertise);
+  const membership = own.membership();
+  // Asked now: a host whose etcd does not serve would begin something that nobody can join.
+  const { members } = await own.members.list(withDeadline(ctx, LOOK_MS));
+  if (membership.advertise !== null && membership.advertise !== advertise && members.length > 1)
+    ctx.log.warn({ from: membership.advertise, to: advertise }, 'the address of this host changes');
+  if (voters !== undefined) await setVoters(ctx, deps, voters);
+  const changing = { cluster: deps.clusterId(), advertise };
+  if (membership.advertise === advertise) return changing;
+  await writeMembership(paths, { ...membership, advertise });
+  restart(`hosts can join at ${advertise} from now on`);
+  return changing;
+}
+
+function checkAddress(advertise: string): void {
+  if (isIP(advertise) !== 0 && !/^(127\.|0\.0\.0\.0$|::1?$)/.test(advertise)) return;
+  throw new AppError(
+    'invalid_argument',
+    `${JSON.stringify(advertise.slice(0, 64))} cannot be advertised: give the IP address of this host that the others reach`,
+  );
+}
+
+async function join(
+  ctx: Ctx,
+  deps: ClusterActionsDeps,
+  wish: Parameters<ClusterActions['join']>[1],
+): Promise<Changing> {
+  const { own, paths, restart } = deps;
+  const token = parseToken(wish.token);
+  if (wish.advertise !== undefined) checkAddress(wish.advertise);
+  const { ca } = own.certificates();
+  const membership = own.membership();
+  if (sumOf(new X509Certificate(ca).raw) === token.authority)
+    return { cluster: deps.clusterId(), advertise: membership.advertise };
+  refuseToMove(deps);
+  const candidates = await deps.discover(ctx, wish.discovery ?? 'token', token);
+  const joined = await askToJoin(ctx, candidates, {
+    token,
+    node: deps.node,
+    hostname: await deps.hostname(ctx).catch(() => ''),
+    advertise: wish.advertise ?? null,
+    port: deps.port,
+  });
+  await decideTransition(paths, { kind: 'join', ...joined });
+  restart(`this host joins cluster ${joined.cluster}`);
+  return { cluster: joined.cluster, advertise: joined.advertise };
+}
+
+/** What this host has would be out of reach afterwards. */
+function refuseToMove({ own, volumes }: ClusterActionsDeps): void {
+  const names = volumes();
+  if (names.length > 0)
+    throw new AppError(
+      'conflict',
+      `this host knows ${String(names.length)} volume(s) of the cluster that it is in now (${few(names)}), which would be ` +
+        'lost to it: remove them, or let the other hosts join this one instead ("docker openebs cluster init" here)',
+    );
+  if (own.membership().advertise !== null)
+    throw new AppError(
+      'conflict',
+      'this host belongs to a cluster that others can join: "docker openebs cluster leave" first',
+    );
+}
+
+async function createToken(ctx: Ctx, { own }: ClusterActionsDeps, ttlMs?: number) {
+  const { advertise } = own.membership();
+  if (advertise === null)
+    throw new AppError(
+      'conflict',
+      'nobody can join this host yet: "docker openebs cluster init --advertise ADDRESS" with the address that the others reach',
+    );
+  const created = await own.tokens.create(ctx, ttlMs);
+  const peers = await addressesOf(ctx, own);
+  const token = formatToken({
+    addresses: [...new Set([hostPort(advertise, joinPortOf(own.port)), ...peers])].slice(0, 5),
+    authority: sumOf(new X509Certificate(own.certificates().ca).raw),
+    id: created.record.id,
+    secret: created.secret,
+  });
+  return { ...created, token };
+}
+
+/** All hosts let others join, so that a token outlives the host that made it. */
+async function addressesOf(ctx: Ctx, own: OwnCluster): Promise<string[]> {
+  const { entries } = await own.state.range(ctx, keys.peers);
+  return entries.map(({ key, value }) => {
+    const url = new URL(records.peer.decode(key, value).clientUrl);
+    return `${url.hostname}:${String(joinPortOf(Number(url.port)))}`;
+  });
+}
+
+async function setVoters(ctx: Ctx, { state }: ClusterActionsDeps, voters: 1 | 3 | 5): Promise<void> {
+  const entry = await state.get(ctx, keys.formation);
+  const same = entry
+    ? { key: entry.key, modRevision: entry.modRevision }
+    : ({ key: keys.formation, absent: true } as const);
+  const { ok } = await state.transact(ctx, {
+    if: [same],
+    then: [{ put: keys.formation, value: records.formation.encode({ schema: 1, voters }) }],
+  });
+  if (!ok)
+    throw new AppError('conflict', 'somebody else has just set the number of voters: look, and try again');
+}
+
+async function leave(ctx: Ctx, deps: ClusterActionsDeps, { force }: { force: boolean }): Promise<Changing> {
+  const { own, node, paths, restart, running, state } = deps;
+  if (own.membership().advertise === null)
+    throw new AppError('conflict', 'this host is alone: there is nothing to leave');
+  try {
+    if (!force) await refuseDuties(ctx, state, node);
+    await giveUpMember(ctx, deps);
+    await running()?.stop();
+    await forgetNode(ctx, state, node);
+  } catch (reason) {
+    running()?.leave(false);
+    if (!force) throw reason;
+    ctx.log.warn({ err: reason }, 'this host leaves though the cluster could not be told');
+  }
+  await decideTransition(paths, { kind: 'leave', cluster: randomUUID() });
+  restart('this host leaves its cluster');
+  return { cluster: null, advertise: null };
+}
+
+/** Its member is removed by the manager, which sees to it that the others are enough. */
+async function giveUpMember(ctx: Ctx, { own, running, state }: ClusterActionsDeps): Promise<void> {
+  const { entries } = await state.range(withDeadline(ctx, LOOK_MS), keys.peers);
+  if (entries.length <= 1)
+    throw new AppError(
+      'conflict',
+      'this is the last host of the cluster: what is recorded would be lost. "docker openebs cluster down" ends the cluster; ' +
+        '--force leaves all the same',
+    );
+  const company = running();
+  if (!company || own.membership().advertise === null) return;
+  company.leave(true);
+  const limited = withDeadline(ctx, LEAVE_MS);
+  while (company.local.has !== null) {
+    if (limited.signal.aborted) {
+      const { doing, problem } = await company.formation.view(ctx);
+      throw new AppError(
+        'unavailable',
+        `the member of etcd on this host could not be given up within ${String(LEAVE_MS / 1000)} s: ` +
+          (doing ?? problem ?? 'nobody manages the members'),
+      );
+    }
+    await sleep(POLL_MS, limited.signal);
+  }
+}
+
+async function forgetNode(ctx: Ctx, state: State, node: string): Promise<void> {
+  const gone = [keys.peer(node), keys.duty(node), keys.node(node), keys.nodeSettings(node), keys.alive(node)];
+  await state.transact(ctx, { if: [], then: gone.map((key): Operation => ({ delete: key })) });
+}
+
+async function removeNode(
+  ctx: Ctx,
+  { node: self, state }: ClusterActionsDeps,
+  node: string,
+  { force }: { force: boolean },
+): Promise<void> {
+  if (node === self)
+    throw new AppError('conflict', 'this is this host itself: "docker openebs cluster leave" takes it out');
+  const [known, alive] = await Promise.all([
+    Promise.all([state.get(ctx, keys.peer(node)), state.get(ctx, keys.node(node))]),
+    state.get(ctx, keys.alive(node)),
+  ]);
+  if (known.every((entry) => entry === null)) throw new AppError('not_found', `there is no node ${node}`);
+  if (alive !== null && !force)
+    throw new AppError(
+      'in_use',
+      `node ${node} is alive: run "docker openebs cluster leave" there; --force removes it all the same, but it will be back`,
+    );
+  if (!force) await refuseDuties(ctx, state, node);
+  await forgetNode(ctx, state, node);
+}
+
+async function setNode(
+  ctx: Ctx,
+  { state }: ClusterActionsDeps,
+  node: string,
+  wish: Parameters<ClusterActions['setNode']>[2],
+): Promise<NodeSettingsRecord> {
+  const key = keys.nodeSettings(node);
+  const [entry, known] = await Promise.all([state.get(ctx, key), state.get(ctx, keys.node(node))]);
+  if (known === null) throw new AppError('not_found', `there is no node ${node}`);
+  const before = entry
+    ? records.nodeSettings.decode(key, entry.value)
+    : { schema: 1 as const, labels: {}, drained: false };
+  const merged = Object.entries({ ...before.labels, ...wish.labels });
+  const labels = Object.fromEntries(merged.filter((pair): pair is [string, string] => pair[1] !== null));
+  const after = { ...before, labels, drained: wish.drained ?? before.drained };
+  const same = entry ? { key, modRevision: entry.modRevision } : ({ key, absent: true } as const);
+  const { ok } = await state.transact(ctx, {
+    if: [same],
+    then: [{ put: key, value: records.nodeSettings.encode(after) }],
+  });
+  if (!ok) throw new AppError('conflict', `somebody else has just changed node ${node}: look, and try again`);
+  return after;
+}
+
+function few(names: readonly string[]): string {
+  return names.slice(0, 5).join(', ') + (names.length > 5 ? ', ...' : '');
+}

@@ -1,0 +1,36 @@
+/** What is told of the members, to people and programs. */
+export interface FormationView {
+  /** voter and learner: this host runs a member of etcd. spare: it could. lost: its member has lost its data. */
+  readonly role: MemberRole;
+  /** How many voters there shall be, hosts permitting. */
+  readonly voters: number;
+  /** As etcd tells now; empty when it cannot be asked. */
+  readonly members: readonly MemberReport[];
+  /** What is being done about the members, or what that waits for. Null: nothing, all is as wanted. */
+  readonly doing: string | null;
+  /** Node that manages the members now. */
+  readonly manager: string | null;
+  /** Fails and has not succeeded since: what this host cannot do about its member. */
+  readonly problem: string | null;
+  /** `NOSPACE`, `CORRUPT`. */
+  readonly alarms: readonly string[];
+}
+
+export type MemberRole = 'alone' | 'voter' | 'learner' | 'spare' | 'lost';
+
+export interface MemberReport {
+  readonly id: string;
+  /** Null: of a host that is not known. */
+  readonly node: string | null;
+  readonly peerUrl: string;
+  readonly role: 'voter' | 'learner';
+  /** It answers, and follows the leader. */
+  readonly healthy: boolean;
+  readonly leader: boolean;
+  /** How long it has not answered. */
+  readonly unreachableSeconds: number | null;
+  /** Entries of the log that it is behind; null when it does not answer. */
+  readonly lag: number | null;
+  readonly dbBytes: number | null;
+  readonly version: string;
+}
