@@ -9,7 +9,7 @@ import { sleep } from '../lib/sleep.js';
 import { keys } from '../state/keys.js';
 import { type NodeSettingsRecord, records } from '../state/records.js';
 import type { Operation, State } from '../state/state.js';
-import { hostPort, joinPortOf, writeMembership } from './formation/membership.js';
+import { hostPort, isLoopback, joinPortOf, urlOf, writeMembership } from './formation/membership.js';
 import { decideTransition } from './formation/transition.js';
 import { askToJoin, type Candidate } from './join/client.js';
 import { formatToken, type JoinToken, parseToken, sumOf } from './join/token.js';
@@ -89,7 +89,9 @@ async function init(
   if (voters !== undefined) await setVoters(ctx, deps, voters);
   const changing = { cluster: deps.clusterId(), advertise };
   if (membership.advertise === advertise) return changing;
-  await writeMembership(paths, { ...membership, advertise });
+  const others = membership.endpoints.filter((url) => !isLoopback(url));
+  const endpoints = others.length > 0 ? others : [urlOf(advertise, own.port)];
+  await writeMembership(paths, { ...membership, advertise, endpoints });
   restart(`hosts can join at ${advertise} from now on`);
   return changing;
 }

@@ -65,8 +65,13 @@ function start(): Background {
     } as unknown as Engine,
     image: { reference: 'image', ensure: () => done('image'), removeOlder: () => done('old images') },
     identity: { node: 'node-a', cluster: 'cluster-a' },
-    shared: { state, which: { own: true, endpoints: [] }, ensureEtcd: () => done('etcd') },
-    cluster: null,
+    shared: {
+      state,
+      which: { own: true, endpoints: [] },
+      ensureEtcd: () => done('etcd'),
+      cluster: null,
+    },
+    company: { close: () => Promise.resolve() },
     replica: {
       synced,
       complete: false,

@@ -54,6 +54,10 @@ export function urlsOf(address: string, port: number): { clientUrl: string; peer
   return { clientUrl: urlOf(address, port), peerUrl: urlOf(address, port + 1) };
 }
 
+export function isLoopback(url: string): boolean {
+  return /^https:\/\/(127\.|\[::1\])/.test(url);
+}
+
 /** Where hosts join. */
 export function joinPortOf(port: number): number {
   return port + 2;

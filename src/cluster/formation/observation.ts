@@ -4,6 +4,7 @@ import { keys } from '../../state/keys.js';
 import type { Member, MemberCare, MemberList, Members, MemberStatus } from '../../state/members.js';
 import { records, type Codec, type NodeSettingsRecord, type PeerRecord } from '../../state/records.js';
 import type { Entry, State } from '../../state/state.js';
+import { isLoopback } from './membership.js';
 import type { HostView, MemberView } from './plan.js';
 
 export interface Observed {
@@ -163,10 +164,14 @@ function read<T>(codec: Codec<T>, { key, value }: Entry): T | null {
   }
 }
 
-/** Where clients go: the members that have a vote and were started. Null: the list names none. */
+/**
+ * Where clients go: the members that have a vote and were started. Null: the list names none that other hosts reach, as
+ * right after the first start on an address of the network.
+ */
 export function endpointsOf({ members }: MemberList): readonly string[] | null {
   const urls = members
     .filter((member: Member) => !member.learner && member.name !== '')
-    .flatMap(({ clientUrls }) => clientUrls);
+    .flatMap(({ clientUrls }) => clientUrls)
+    .filter((url) => !isLoopback(url));
   return urls.length === 0 ? null : urls.toSorted();
 }

@@ -44,6 +44,7 @@ function view(shared: readonly Entry[] | null, more: Partial<ClusterViewDeps> = 
       replica: { get: () => null, list: () => [] },
       liveness: { awayMs: () => 0 },
       etcd,
+      formation: null,
       ...more,
     },
     timeoutMs,
