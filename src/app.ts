@@ -129,65 +129,83 @@ async function start(ctx: Ctx, config: Config, around: Surroundings, service: St
   });
 }
 
-interface StartParts extends Omit<VolumeParts, 'records' | 'recordsAreCurrent' | 'liveness' | 'image'> {
+interface StartParts {
   readonly config: Config;
+  readonly roles: RoleContainers;
+  readonly paths: HostPaths;
+  readonly cluster: string;
+  readonly node: string;
+  readonly engine: Engine;
+  readonly repairs: RepairLog;
   readonly image: DataPlaneImage;
   readonly identity: LoadedIdentity;
   readonly shared: SharedState;
   readonly service: StartingService;
 }
 
-async function startVolumes(ctx: Ctx, parts: StartParts, { appDirectory, restart }: Surroundings) {
-  const { config, identity, image, paths, roles, service } = parts;
-  const version = await readPluginVersion(appDirectory);
+async function startVolumes(ctx: Ctx, parts: StartParts, around: Surroundings) {
+  const { identity, paths, roles } = parts;
   const { state, replica } = await openRecords(ctx, parts);
-  const shared = { ...parts.shared, state };
   const records = new VolumeRecords(state, replica);
   const liveness = new Liveness(state);
-  const company = keepCompany(ctx, { ...parts, state, replica, liveness, restart });
-  const view = createClusterView({
-    ...identity,
-    state,
-    replica,
-    liveness,
-    etcd: shared.which,
-    formation: company.view,
-  });
-  const { service: volumes, upkeep } = await buildVolumes(ctx, config, {
-    ...parts,
-    image: image.reference,
-    records,
-    recordsAreCurrent: () => replica.current,
-    liveness,
-  }).catch(async (reason: unknown) => {
+  const close = async () => {
     liveness.close();
     await replica.close();
+  };
+  const known = { ...parts, state, replica, liveness, records };
+  try {
+    const refusal = await settleRename({ identity, file: paths.view(paths.identity), records, roles });
+    return refusal
+      ? await startRenamed(ctx, known, { ...around, refusal })
+      : await startServing(ctx, known, around);
+  } catch (reason) {
+    await close();
     throw reason;
-  });
-  const refusal = await settleRename({ identity, file: paths.view(paths.identity), records, roles });
-  if (refusal) {
-    ctx.log.error({ err: refusal }, 'NODE_ID was changed below existing volumes');
-    service.ready(new RenamedService(volumes, refusal));
-    const idle = idleBackground(identity, refusal, async () => {
-      await company.close();
-      liveness.close();
-      await replica.close();
-      await state.close();
-    });
-    return {
-      background: idle,
-      admin: openAdmin(ctx, { ...parts, background: idle, volumes, view, version, duties: null }),
-    };
   }
+}
+
+interface KnownParts extends StartParts {
+  readonly state: State;
+  readonly replica: Replica;
+  readonly liveness: Liveness;
+  readonly records: VolumeRecords;
+}
+
+/** Nothing is healed or told under a name that is not this host's. */
+async function startRenamed(
+  ctx: Ctx,
+  parts: KnownParts,
+  { appDirectory, refusal }: Surroundings & { readonly refusal: AppError },
+) {
+  const { identity, liveness, replica, service, shared, state } = parts;
+  const { service: volumes } = await buildVolumes(ctx, parts);
+  ctx.log.error({ err: refusal }, 'NODE_ID was changed below existing volumes');
+  service.ready(new RenamedService(volumes, refusal));
+  const background = idleBackground(identity, refusal, async () => {
+    liveness.close();
+    await replica.close();
+    await state.close();
+  });
+  const view = createClusterView({ ...parts, ...identity, etcd: shared.which, formation: null });
+  const version = await readPluginVersion(appDirectory);
+  return {
+    background,
+    admin: openAdmin(ctx, { ...parts, background, volumes, view, version, duties: null }),
+  };
+}
+
+async function startServing(ctx: Ctx, parts: KnownParts, { appDirectory, restart }: Surroundings) {
+  const { identity, paths, records, roles, service, shared, state } = parts;
+  const version = await readPluginVersion(appDirectory);
+  const { service: volumes, upkeep } = await buildVolumes(ctx, parts);
   service.ready(volumes);
-  const strays = () => findStrays({ paths, roles, known: (id) => records.speaksOf(id) });
+  const company = keepCompany(ctx, { ...parts, restart });
+  const view = createClusterView({ ...parts, ...identity, etcd: shared.which, formation: company.view });
   const background = startBackground(ctx, {
     ...parts,
-    shared,
-    replica,
-    liveness,
+    shared: { ...shared, state },
     upkeep,
-    findStrays: strays,
+    findStrays: () => findStrays({ paths, roles, known: (id) => records.speaksOf(id) }),
     seenMounts: createSeenMounts({ ...parts, fileSystems: createFileSystems(), restart }),
     company,
     version,
@@ -221,25 +239,14 @@ async function openRecords(
   return { state, replica: opened };
 }
 
-interface VolumeParts {
-  readonly roles: RoleContainers;
-  readonly paths: HostPaths;
-  readonly image: string;
-  readonly cluster: string;
-  readonly records: VolumeRecords;
-  readonly recordsAreCurrent: () => boolean;
-  readonly liveness: Liveness;
-  readonly node: string;
-  readonly engine: Engine;
-  readonly repairs: RepairLog;
-}
-
 interface Volumes {
   readonly service: LocalVolumeService;
   readonly upkeep: Upkeep;
 }
 
-async function buildVolumes(ctx: Ctx, config: Config, parts: VolumeParts): Promise<Volumes> {
+async function buildVolumes(ctx: Ctx, known: KnownParts): Promise<Volumes> {
+  const { config, replica } = known;
+  const parts = { ...known, image: known.image.reference, recordsAreCurrent: () => replica.current };
   const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();
   const countsFile = parts.paths.view(path.join(parts.paths.run, 'mounts.json'));
   const options = { ...parts, drainSeconds: config.drainTimeoutMs / 1000 };

@@ -1,7 +1,8 @@
 /** This host among those of its cluster: what goes on behind, what is told of it, and what people can ask for. */
 import type { ClusterDuties } from './admin/cluster-routes.js';
 import type { FormationMessage, NewTokenMessage, TokenMessage } from './admin/messages.js';
-import { createClusterActions } from './cluster/actions.js';
+import { type ClusterActions, type ClusterActionsDeps, createClusterActions } from './cluster/actions.js';
+import type { Running } from './cluster/among-peers.js';
 import { hostPort, joinPortOf } from './cluster/formation/membership.js';
 import { carryOutTransition, readTransition } from './cluster/formation/transition.js';
 import type { FormationView } from './cluster/formation/view.js';
@@ -43,7 +44,7 @@ export interface KeptCompany {
 const RESTART_MS = 300;
 
 export function keepCompany(ctx: Ctx, parts: CompanyParts): KeptCompany {
-  const { config, engine, identity, liveness, paths, replica, shared, state } = parts;
+  const { engine, identity, liveness, replica, shared } = parts;
   const own = shared.cluster;
   if (own === null) return { view: null, duties: null, close: () => Promise.resolve() };
   const hostname = async (caller: Ctx) => (await engine.info(caller)).hostname;
@@ -53,27 +54,7 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): KeptCompany {
     hostname,
     knownUrls: () => clientUrls(replica),
   });
-  const actions = createClusterActions({
-    own,
-    running: () => running,
-    paths,
-    node: identity.node,
-    port: config.etcd.port,
-    hostname,
-    state,
-    clusterId: () => clusterIdOf(replica),
-    volumes: () => replica.list(keys.volumes).map(({ key }) => key.slice(keys.volumes.length)),
-    discover: (_caller, specification, { addresses }) => {
-      if (specification !== 'token')
-        throw new AppError('invalid_argument', `there is no discovery ${specification}`);
-      return Promise.resolve(addresses.map(addressOf));
-    },
-    restart: (why) => {
-      setTimeout(() => {
-        parts.restart(why);
-      }, RESTART_MS);
-    },
-  });
+  const actions = createActions(parts, { own, running, hostname });
   const duties: ClusterDuties = {
     init: (wish) => actions.init(ctx, wish),
     join: (wish) => actions.join(ctx, wish),
@@ -95,6 +76,34 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): KeptCompany {
     duties,
     close: async () => running?.stop(),
   };
+}
+
+function createActions(
+  parts: CompanyParts,
+  { own, running, hostname }: Pick<ClusterActionsDeps, 'own' | 'hostname'> & { running: Running | null },
+): ClusterActions {
+  const { config, identity, paths, replica, state } = parts;
+  return createClusterActions({
+    own,
+    running: () => running,
+    paths,
+    node: identity.node,
+    port: config.etcd.port,
+    hostname,
+    state,
+    clusterId: () => clusterIdOf(replica),
+    volumes: () => replica.list(keys.volumes).map(({ key }) => key.slice(keys.volumes.length)),
+    discover: (_caller, specification, { addresses }) => {
+      if (specification !== 'token')
+        throw new AppError('invalid_argument', `there is no discovery ${specification}`);
+      return Promise.resolve(addresses.map(addressOf));
+    },
+    restart: (why) => {
+      setTimeout(() => {
+        parts.restart(why);
+      }, RESTART_MS);
+    },
+  });
 }
 
 const ALONE: FormationView = {

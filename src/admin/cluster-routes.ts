@@ -83,7 +83,7 @@ export function addClusterRoutes(app: Express, duties: ClusterDuties): void {
     response.json({});
   });
   app.post('/v1/nodes/:node/settings', body, async (request, response) => {
-    response.json(await duties.setNode(String(request.params['node']), read(request, bodies.node)));
+    response.json(await duties.setNode(request.params.node, read(request, bodies.node)));
   });
 }
 

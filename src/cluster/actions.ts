@@ -8,13 +8,15 @@ import { AppError } from '../errors.js';
 import { sleep } from '../lib/sleep.js';
 import { keys } from '../state/keys.js';
 import { type NodeSettingsRecord, records } from '../state/records.js';
-import type { Operation, State } from '../state/state.js';
+import type { State } from '../state/state.js';
 import { hostPort, isLoopback, joinPortOf, urlOf, writeMembership } from './formation/membership.js';
 import { decideTransition } from './formation/transition.js';
 import { askToJoin, type Candidate } from './join/client.js';
 import { formatToken, type JoinToken, parseToken, sumOf } from './join/token.js';
 import type { CreatedToken } from './join/tokens.js';
-import type { OwnCluster, Running } from './own-cluster.js';
+import type { Running } from './among-peers.js';
+import type { OwnCluster } from './own-cluster.js';
+import { forgetNode, type NodeWish, removeNode, setNode } from './node-actions.js';
 import { refuseDuties } from './remaining-duties.js';
 
 export interface ClusterActionsDeps {
@@ -51,11 +53,7 @@ export interface ClusterActions {
   setVoters(ctx: Ctx, voters: 1 | 3 | 5): Promise<void>;
   createToken(ctx: Ctx, ttlMs?: number): Promise<CreatedToken & { readonly token: string }>;
   removeNode(ctx: Ctx, node: string, wish: { force: boolean }): Promise<void>;
-  setNode(
-    ctx: Ctx,
-    node: string,
-    wish: { labels?: Readonly<Record<string, string | null>> | undefined; drained?: boolean | undefined },
-  ): Promise<NodeSettingsRecord>;
+  setNode(ctx: Ctx, node: string, wish: NodeWish): Promise<NodeSettingsRecord>;
 }
 
 const LOOK_MS = 5000;
@@ -229,57 +227,6 @@ async function giveUpMember(ctx: Ctx, { own, running, state }: ClusterActionsDep
     }
     await sleep(POLL_MS, limited.signal);
   }
-}
-
-async function forgetNode(ctx: Ctx, state: State, node: string): Promise<void> {
-  const gone = [keys.peer(node), keys.duty(node), keys.node(node), keys.nodeSettings(node), keys.alive(node)];
-  await state.transact(ctx, { if: [], then: gone.map((key): Operation => ({ delete: key })) });
-}
-
-async function removeNode(
-  ctx: Ctx,
-  { node: self, state }: ClusterActionsDeps,
-  node: string,
-  { force }: { force: boolean },
-): Promise<void> {
-  if (node === self)
-    throw new AppError('conflict', 'this is this host itself: "docker openebs cluster leave" takes it out');
-  const [known, alive] = await Promise.all([
-    Promise.all([state.get(ctx, keys.peer(node)), state.get(ctx, keys.node(node))]),
-    state.get(ctx, keys.alive(node)),
-  ]);
-  if (known.every((entry) => entry === null)) throw new AppError('not_found', `there is no node ${node}`);
-  if (alive !== null && !force)
-    throw new AppError(
-      'in_use',
-      `node ${node} is alive: run "docker openebs cluster leave" there; --force removes it all the same, but it will be back`,
-    );
-  if (!force) await refuseDuties(ctx, state, node);
-  await forgetNode(ctx, state, node);
-}
-
-async function setNode(
-  ctx: Ctx,
-  { state }: ClusterActionsDeps,
-  node: string,
-  wish: Parameters<ClusterActions['setNode']>[2],
-): Promise<NodeSettingsRecord> {
-  const key = keys.nodeSettings(node);
-  const [entry, known] = await Promise.all([state.get(ctx, key), state.get(ctx, keys.node(node))]);
-  if (known === null) throw new AppError('not_found', `there is no node ${node}`);
-  const before = entry
-    ? records.nodeSettings.decode(key, entry.value)
-    : { schema: 1 as const, labels: {}, drained: false };
-  const merged = Object.entries({ ...before.labels, ...wish.labels });
-  const labels = Object.fromEntries(merged.filter((pair): pair is [string, string] => pair[1] !== null));
-  const after = { ...before, labels, drained: wish.drained ?? before.drained };
-  const same = entry ? { key, modRevision: entry.modRevision } : ({ key, absent: true } as const);
-  const { ok } = await state.transact(ctx, {
-    if: [same],
-    then: [{ put: key, value: records.nodeSettings.encode(after) }],
-  });
-  if (!ok) throw new AppError('conflict', `somebody else has just changed node ${node}: look, and try again`);
-  return after;
 }
 
 function few(names: readonly string[]): string {

@@ -18,7 +18,7 @@ export interface FormationDeps extends ManagerDeps {
   /** Clients go there from now on. */
   readonly follow: (endpoints: readonly string[]) => Promise<void>;
   /** No majority answers: where else to look. */
-  readonly search: (ctx: Ctx) => Promise<void>;
+  readonly search: () => void;
   readonly paceMs?: number;
 }
 
@@ -34,63 +34,81 @@ const TURN_TIMEOUT_MS = 60_000;
 const SOON_MS = 100;
 
 export function createFormation(deps: FormationDeps): Formation {
-  let seen: Observed | null = null;
-  let problem: string | null = null;
+  return new WatchedFormation(deps);
+}
 
-  async function turn(ctx: Ctx): Promise<boolean> {
-    let list: MemberList;
-    try {
-      list = await deps.members.list(ctx);
-    } catch (reason) {
-      seen = null;
-      await deps.search(ctx);
-      throw reason;
+class WatchedFormation implements Formation {
+  readonly #deps: FormationDeps;
+  #seen: Observed | null = null;
+  #problem: string | null = null;
+
+  constructor(deps: FormationDeps) {
+    this.#deps = deps;
+  }
+
+  async run(ctx: Ctx): Promise<void> {
+    const { lock, paceMs = PACE_MS } = this.#deps;
+    while (!ctx.signal.aborted) {
+      const moved = await this.#attempt(ctx);
+      await sleep(moved ? SOON_MS : paceMs, ctx.signal);
     }
+    await lock.release({ ...ctx, signal: AbortSignal.timeout(1000) }).catch(() => undefined);
+  }
+
+  async view(ctx: Ctx): Promise<FormationView> {
+    const { local, lock } = this.#deps;
+    const seen = this.#seen;
+    const manager: ManagerRecord | null = await lock.read(ctx).catch(() => null);
+    return {
+      role: roleOf(local, seen),
+      voters: seen?.voters ?? 0,
+      members: seen === null ? [] : reportsOf(seen),
+      doing: manager === null || manager.doing === '' ? null : manager.doing,
+      manager: manager?.node ?? null,
+      problem: this.#problem,
+      alarms: seen?.alarms ?? [],
+    };
+  }
+
+  async #attempt(ctx: Ctx): Promise<boolean> {
+    try {
+      const moved = await this.#turn(withDeadline(ctx, TURN_TIMEOUT_MS));
+      this.#problem = null;
+      return moved;
+    } catch (err) {
+      const { message } = AppError.from(err);
+      if (message !== this.#problem && !ctx.signal.aborted)
+        ctx.log.warn({ err }, 'the members of etcd cannot be looked after');
+      this.#problem = message;
+      return false;
+    }
+  }
+
+  async #turn(ctx: Ctx): Promise<boolean> {
+    const { follow, local, members, observation } = this.#deps;
+    const list = await this.#list(ctx, members);
     const endpoints = endpointsOf(list);
-    if (endpoints) await deps.follow(endpoints);
-    const followed = await deps.local.follow(ctx, list).then(
+    if (endpoints) await follow(endpoints);
+    // Others are looked after also by a host that cannot do its own part.
+    const failed = await local.follow(ctx, list).then(
       () => null,
       (reason: unknown) => AppError.from(reason),
     );
-    seen = await deps.observation.look(ctx, list);
-    const moved = await manage(ctx, deps, seen);
-    if (followed) throw followed;
+    this.#seen = await observation.look(ctx, list);
+    const moved = await manage(ctx, this.#deps, this.#seen);
+    if (failed) throw failed;
     return moved;
   }
 
-  return {
-    async run(ctx) {
-      while (!ctx.signal.aborted) {
-        const moved = await turn(withDeadline(ctx, TURN_TIMEOUT_MS)).then(
-          (done) => {
-            problem = null;
-            return done;
-          },
-          (reason: unknown) => {
-            const { message } = AppError.from(reason);
-            if (message !== problem && !ctx.signal.aborted)
-              ctx.log.warn({ err: reason }, 'the members of etcd cannot be looked after');
-            problem = message;
-            return false;
-          },
-        );
-        await sleep(moved ? SOON_MS : (deps.paceMs ?? PACE_MS), ctx.signal);
-      }
-      await deps.lock.release({ ...ctx, signal: AbortSignal.timeout(1000) }).catch(() => undefined);
-    },
-    async view(ctx) {
-      const manager: ManagerRecord | null = await deps.lock.read(ctx).catch(() => null);
-      return {
-        role: roleOf(deps.local, seen),
-        voters: seen?.voters ?? 0,
-        members: seen === null ? [] : messagesOf(seen),
-        doing: manager === null || manager.doing === '' ? null : manager.doing,
-        manager: manager?.node ?? null,
-        problem,
-        alarms: seen?.alarms ?? [],
-      };
-    },
-  };
+  async #list(ctx: Ctx, members: FormationDeps['members']): Promise<MemberList> {
+    try {
+      return await members.list(ctx);
+    } catch (reason) {
+      this.#seen = null;
+      this.#deps.search();
+      throw reason;
+    }
+  }
 }
 
 function roleOf({ has, lost }: LocalMember, seen: Observed | null): MemberRole {
@@ -99,7 +117,7 @@ function roleOf({ has, lost }: LocalMember, seen: Observed | null): MemberRole {
   return seen?.members.find(({ id }) => id === has)?.learner === true ? 'learner' : 'voter';
 }
 
-function messagesOf({ members, hosts, statuses }: Observed): MemberReport[] {
+function reportsOf({ members, hosts, statuses }: Observed): MemberReport[] {
   return members.map(({ id, peerUrl, learner, unreachableMs, leader, lag }) => {
     const status = statuses.get(id);
     return {

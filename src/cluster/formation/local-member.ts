@@ -121,9 +121,9 @@ class FollowingMember implements LocalMember {
     this.#has = null;
     this.#lost = false;
     const duty = dutyOf(await state.get(ctx, keys.duty(node)));
-    const found =
-      duty && list.clusterId === duty.clusterId && list.members.find(({ id }) => id === duty.member);
-    if (!duty || !found) return null;
+    if (duty?.clusterId !== list.clusterId) return null;
+    const found = list.members.find(({ id }) => id === duty.member);
+    if (found === undefined) return null;
     if (wasStarted(found)) {
       // It was here, and nothing is left of it: another of the same number would have another past.
       this.#has = duty.member;

@@ -93,14 +93,9 @@ export class Observation {
       const since = note(this.#unreachableSince, member.id, !isWell && now);
       const learner = note(this.#learnerSince, member.id, member.learner && now);
       return {
-        id: member.id,
-        peerUrl: member.peerUrls[0] ?? '',
-        learner: member.learner,
-        started: member.name !== '',
+        ...viewOf(member, status, leader),
         // At least one, as it counts from the first look that failed.
         unreachableMs: since === null ? 0 : Math.max(1, now - since),
-        lag: status && leader ? Math.max(0, leader.appliedIndex - status.appliedIndex) : null,
-        leader: status !== undefined && status.id === leader?.id,
         learnerMs: learner === null ? 0 : now - learner,
       };
     });
@@ -121,6 +116,17 @@ export class Observation {
       };
     });
   }
+}
+
+function viewOf(member: Member, status: MemberStatus | undefined, leader: MemberStatus | undefined) {
+  return {
+    id: member.id,
+    peerUrl: member.peerUrls[0] ?? '',
+    learner: member.learner,
+    started: member.name !== '',
+    lag: status && leader ? Math.max(0, leader.appliedIndex - status.appliedIndex) : null,
+    leader: status !== undefined && status.id === leader?.id,
+  };
 }
 
 function hostOf(node: string, peer: PeerRecord, settings: NodeSettingsRecord | undefined) {

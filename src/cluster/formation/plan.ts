@@ -108,16 +108,12 @@ interface Seen {
 function look({ wanted, hosts, members }: Situation): Seen {
   const hostOf = (member: MemberView) => hosts.find(({ peerUrl }) => peerUrl === member.peerUrl) ?? null;
   const voters = members.filter(({ learner }) => !learner);
-  const isLost = (member: MemberView) => {
-    const host = hostOf(member);
-    return host?.lost === true && host.member === member.id;
-  };
   const taken = new Set(members.map(({ peerUrl }) => peerUrl));
   const free = hosts.filter((host) => !taken.has(host.peerUrl) && !host.unwanted);
   return {
     voters,
-    dead: voters.filter((member) => member.unreachableMs >= wanted.graceMs || isLost(member)),
-    ailing: voters.filter((member) => member.unreachableMs > 0 || isLost(member)),
+    dead: voters.filter((member) => member.unreachableMs >= wanted.graceMs || isLost(hostOf(member), member)),
+    ailing: voters.filter((member) => member.unreachableMs > 0 || isLost(hostOf(member), member)),
     going: voters.filter((member) => hostOf(member)?.unwanted ?? true),
     // What a former member left has to be put aside before another can be made there.
     spares: free.filter((host) => host.alive && host.member === null && !host.resting),
@@ -127,20 +123,27 @@ function look({ wanted, hosts, members }: Situation): Seen {
   };
 }
 
+function isLost(host: HostView | null, member: MemberView): boolean {
+  return host?.lost === true && host.member === member.id;
+}
+
 function planLearner({ wanted }: Situation, seen: Seen, learner: MemberView): Step {
   const host = seen.hostOf(learner);
   const name = seen.nameOf(learner);
   const drop = (why: string): Step => ({ kind: 'remove', member: learner, host, why });
   if (!host || host.unwanted) return drop(`the new member on ${name} is not wanted there any more`);
-  if (host.lost && host.member === learner.id) return drop(`the new member on ${name} has lost its data`);
+  if (isLost(host, learner)) return drop(`the new member on ${name} has lost its data`);
   if (host.duty !== learner.id && !learner.started)
     return { kind: 'assign', member: learner, host, why: `${name} is told to run a member` };
-  const isBehind =
-    !learner.started || learner.unreachableMs > 0 || learner.lag === null || learner.lag > NEAR;
-  if (!isBehind) return { kind: 'promote', member: learner, why: `the member on ${name} gets its vote` };
+  if (hasCaughtUp(learner))
+    return { kind: 'promote', member: learner, why: `the member on ${name} gets its vote` };
   if (learner.learnerMs >= wanted.stallMs)
     return drop(`the new member on ${name} has not caught up within ${seconds(wanted.stallMs)}`);
   return wait(`the new member on ${name} ${learner.started ? 'catches up' : 'starts'}`);
+}
+
+function hasCaughtUp({ started, unreachableMs, lag }: MemberView): boolean {
+  return started && unreachableMs === 0 && lag !== null && lag <= NEAR;
 }
 
 /** etcd itself promotes a learner that has 90 % of the leader's log; this one is to be nearer. */

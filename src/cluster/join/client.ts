@@ -100,7 +100,7 @@ function meet(
       fail('given up');
     };
     ctx.signal.addEventListener('abort', giveUp);
-    socket.once('error', (reason) => {
+    socket.once('error', (reason: Error) => {
       fail(reason.message);
     });
     socket.once('secureConnect', () => {

@@ -26,38 +26,12 @@ export interface Tokens {
   use(ctx: Ctx, id: string, secret: string): Promise<void>;
 }
 
-export function createTokens(
-  state: Pick<State, 'get' | 'range' | 'transact'>,
-  now: () => number = Date.now,
-): Tokens {
+type TokenState = Pick<State, 'get' | 'range' | 'transact'>;
+
+export function createTokens(state: TokenState, now: () => number = Date.now): Tokens {
   return {
-    async create(ctx, ttlMs = tokenLife.defaultMs) {
-      if (!(ttlMs >= tokenLife.minMs && ttlMs <= tokenLife.maxMs))
-        throw new AppError('invalid_argument', 'a join token lives from 1m to 7d');
-      const secret = newTokenSecret();
-      const record: JoinTokenRecord = {
-        schema: 1,
-        id: newTokenId(),
-        secretSum: sumOf(secret),
-        createdAt: new Date(now()).toISOString(),
-        expiresAt: new Date(now() + ttlMs).toISOString(),
-        joined: 0,
-      };
-      await state.transact(ctx, {
-        if: [{ key: keys.joinToken(record.id), absent: true }],
-        then: [{ put: keys.joinToken(record.id), value: records.joinToken.encode(record) }],
-      });
-      return { record, secret };
-    },
-    async list(ctx) {
-      const { entries } = await state.range(ctx, keys.joinTokens);
-      const found = entries.map(({ key, value }) => records.joinToken.decode(key, value));
-      const old = found.filter(({ expiresAt }) => Date.parse(expiresAt) + SHOWN_MS < now());
-      for (const { id } of old) await state.transact(ctx, { if: [], then: [{ delete: keys.joinToken(id) }] });
-      return found
-        .filter((record) => !old.includes(record))
-        .toSorted((one, other) => other.createdAt.localeCompare(one.createdAt));
-    },
+    create: (ctx, ttlMs) => create(ctx, state, now(), ttlMs),
+    list: (ctx) => list(ctx, state, now()),
     async revoke(ctx, id) {
       const entry = await state.get(ctx, keys.joinToken(id));
       if (!entry) throw new AppError('not_found', `there is no join token ${id}`);
@@ -66,18 +40,8 @@ export function createTokens(
     async use(ctx, id, secret) {
       const entry = await state.get(ctx, keys.joinToken(id));
       const record = entry && records.joinToken.decode(entry.key, entry.value);
-      if (!entry || !record || !isSame(sumOf(secret), record.secretSum))
-        throw new AppError(
-          'invalid_argument',
-          'the join token is not known here: it was revoked, or is of another cluster; make a new one with ' +
-            '"docker openebs cluster token create"',
-        );
-      if (Date.parse(record.expiresAt) <= now())
-        throw new AppError(
-          'invalid_argument',
-          `the join token has expired (${record.expiresAt}; it is ${new Date(now()).toISOString()} here): make a new ` +
-            'one with "docker openebs cluster token create"',
-        );
+      if (!entry || !record || !isSame(sumOf(secret), record.secretSum)) throw unknown();
+      if (Date.parse(record.expiresAt) <= now()) throw expired(record, now());
       // Counted for people: another that joins at the same moment may take this count away.
       const value = records.joinToken.encode({ ...record, joined: record.joined + 1 });
       await state.transact(ctx, {
@@ -86,6 +50,56 @@ export function createTokens(
       });
     },
   };
+}
+
+async function create(
+  ctx: Ctx,
+  state: TokenState,
+  now: number,
+  ttlMs: number = tokenLife.defaultMs,
+): Promise<CreatedToken> {
+  if (!(ttlMs >= tokenLife.minMs && ttlMs <= tokenLife.maxMs))
+    throw new AppError('invalid_argument', 'a join token lives from 1m to 7d');
+  const secret = newTokenSecret();
+  const record: JoinTokenRecord = {
+    schema: 1,
+    id: newTokenId(),
+    secretSum: sumOf(secret),
+    createdAt: new Date(now).toISOString(),
+    expiresAt: new Date(now + ttlMs).toISOString(),
+    joined: 0,
+  };
+  await state.transact(ctx, {
+    if: [{ key: keys.joinToken(record.id), absent: true }],
+    then: [{ put: keys.joinToken(record.id), value: records.joinToken.encode(record) }],
+  });
+  return { record, secret };
+}
+
+async function list(ctx: Ctx, state: TokenState, now: number): Promise<JoinTokenRecord[]> {
+  const { entries } = await state.range(ctx, keys.joinTokens);
+  const found = entries.map(({ key, value }) => records.joinToken.decode(key, value));
+  const old = found.filter(({ expiresAt }) => Date.parse(expiresAt) + SHOWN_MS < now);
+  for (const { id } of old) await state.transact(ctx, { if: [], then: [{ delete: keys.joinToken(id) }] });
+  return found
+    .filter((record) => !old.includes(record))
+    .toSorted((one, other) => other.createdAt.localeCompare(one.createdAt));
+}
+
+function unknown(): AppError {
+  return new AppError(
+    'invalid_argument',
+    'the join token is not known here: it was revoked, or is of another cluster; make a new one with ' +
+      '"docker openebs cluster token create"',
+  );
+}
+
+function expired({ expiresAt }: JoinTokenRecord, now: number): AppError {
+  return new AppError(
+    'invalid_argument',
+    `the join token has expired (${expiresAt}; it is ${new Date(now).toISOString()} here): make a new one with ` +
+      '"docker openebs cluster token create"',
+  );
 }
 
 function isSame(one: string, other: string): boolean {

@@ -1,0 +1,132 @@
+/** What a host does that others can reach: it looks after the members of etcd with them, and lets hosts join. */
+import type { Ctx } from '../context.js';
+import { withDeadline } from '../context.js';
+import type { HostPaths } from '../dataplane/host-paths.js';
+import { AppError } from '../errors.js';
+import type { EtcdState } from '../state/etcd-state.js';
+import { keys } from '../state/keys.js';
+import { records } from '../state/records.js';
+import type { State } from '../state/state.js';
+import type { Certificates } from './certificates.js';
+import { createFormation, type Formation } from './formation/formation.js';
+import type { Incarnation } from './formation/incarnation.js';
+import { createLocalMember, type LocalMember } from './formation/local-member.js';
+import { createManagerLock } from './formation/manager-lock.js';
+import { joinPortOf, type Membership } from './formation/membership.js';
+import { Observation } from './formation/observation.js';
+import type { JoinAnswer } from './join/messages.js';
+import { type JoinServer, startJoinServer } from './join/server.js';
+import type { Tokens } from './join/tokens.js';
+
+/** What a host knows of itself and the others. */
+export interface Company {
+  readonly node: string;
+  /** 0 while the node is alive. */
+  readonly awayMs: (node: string) => number;
+  readonly hostname: (ctx: Ctx) => Promise<string>;
+  /** Client URLs of all hosts that were ever known here. */
+  readonly knownUrls: () => readonly string[];
+}
+
+export interface CompanyParts extends Company {
+  readonly paths: HostPaths;
+  readonly advertise: string;
+  readonly port: number;
+  readonly state: State;
+  readonly etcd: Pick<EtcdState, 'members' | 'moveTo'>;
+  readonly tokens: Tokens;
+  readonly graceMs: number;
+  readonly certificates: () => Certificates;
+  readonly membership: () => Membership;
+  readonly follow: (endpoints: readonly string[]) => Promise<void>;
+  readonly run: (ctx: Ctx, incarnation: Incarnation) => Promise<void>;
+  readonly stop: (ctx: Ctx) => Promise<void>;
+}
+
+export interface Running {
+  readonly formation: Formation;
+  readonly local: LocalMember;
+  /** The member of this host is to go, or may stay. */
+  leave(leaving: boolean): void;
+  /** Nothing more is done or told about this host as a place for a member. Resolves when all has ended. */
+  stop(): Promise<void>;
+}
+
+/** A learner that is not up to date by then makes room for another. */
+const STALL_MS = 5 * 60_000;
+/** Without a majority for so many looks, all hosts that were ever known are asked. */
+const SEARCH_AFTER = 3;
+
+export function keepCompany(ctx: Ctx, parts: CompanyParts): Running {
+  const { advertise, etcd, state } = parts;
+  const { members } = etcd;
+  let leaving = false;
+  let failures = 0;
+  const local = createLocalMember({ ...parts, members, isLeaving: () => leaving });
+  const formation = createFormation({
+    ...parts,
+    members,
+    lock: createManagerLock(parts.node, state),
+    observation: new Observation({ ...parts, members }),
+    stallMs: STALL_MS,
+    local,
+    async follow(endpoints) {
+      failures = 0;
+      await parts.follow(endpoints);
+    },
+    search() {
+      failures += 1;
+      const known = new Set([...parts.membership().endpoints, ...parts.knownUrls()]);
+      if (failures >= SEARCH_AFTER) etcd.moveTo([...known].toSorted());
+    },
+  });
+  const server = serveJoins(ctx, { ...parts, advertise });
+  const stopping = new AbortController();
+  const signal = AbortSignal.any([ctx.signal, stopping.signal]);
+  const ended = formation.run({ ...ctx, signal }).then(() => {
+    server.close();
+  });
+  return {
+    formation,
+    local,
+    leave(wish) {
+      leaving = wish;
+    },
+    async stop() {
+      stopping.abort();
+      await ended;
+    },
+  };
+}
+
+const RECORD_MS = 5000;
+
+function serveJoins(
+  ctx: Ctx,
+  { advertise, port, state, tokens, certificates, membership }: CompanyParts,
+): JoinServer {
+  return startJoinServer(ctx, {
+    advertise,
+    port: joinPortOf(port),
+    state,
+    tokens,
+    tls: () => {
+      const { server, ca } = certificates();
+      return { cert: `${server.certificate.toString()}${ca.toString()}`, key: server.key.toString() };
+    },
+    answer: async (): Promise<JoinAnswer> => {
+      const entry = await state.get(withDeadline(ctx, RECORD_MS), keys.cluster);
+      if (!entry)
+        throw new AppError('unavailable', 'this cluster has no record of itself yet: try again in a moment');
+      const record = records.cluster.decode(entry.key, entry.value);
+      const { ca, caKey } = certificates();
+      return {
+        cluster: record.id,
+        incarnation: record.incarnation ?? 0,
+        authority: ca.toString(),
+        authorityKey: caKey.toString(),
+        endpoints: membership().endpoints,
+      };
+    },
+  });
+}
