@@ -79,6 +79,7 @@ describe('settings', () => {
       mountTimeoutMs: 25_000,
       drainTimeoutMs: 90_000,
       failoverAfterMs: 30_000,
+      memberGraceMs: 300_000,
       events: { maxCount: 10_000, maxAgeMs: 604_800_000, noise: false },
       policies: { defaults: ['objects', 'services', 'vsm'], directory: '/var/lib/openebs/policies' },
       registry: { farewell: 'hand-over' },
