@@ -8,7 +8,7 @@
  * - Steps are tied to their executors by type: a step without one does not compile.
  */
 import type { Ctx } from '../context.js';
-import type { FileSystems, MountObservation } from '../dataplane/file-system.js';
+import type { FileSystems } from '../dataplane/file-system.js';
 import { findFreePort, type PortRange } from '../dataplane/free-port.js';
 import type { HostPaths } from '../dataplane/host-paths.js';
 import type { Initiator } from '../dataplane/initiator.js';
@@ -16,11 +16,11 @@ import type { RoleObservation } from '../dataplane/role-container.js';
 import type { TargetObservation, Targets } from '../dataplane/target.js';
 import { AppError, hasCode } from '../errors.js';
 import { failPoint } from '../lib/fail-points.js';
-import type { VolumeRecord } from '../state/records.js';
 import { claimAttachment, whereAway, type ClaimDeps } from './claim.js';
 import { namingPool } from './data-check.js';
 import { DeadDevices } from './dead-devices.js';
 import { Detachable } from './detachable.js';
+import { isThere, judgeMount } from './judge.js';
 import type { MountCounts } from './mount-counts.js';
 import { plan, type Observed, type Step, type Wanted } from './plan.js';
 import { initiatorSpec, isOfFormerEpoch, known, targetSpec } from './specs.js';
@@ -115,8 +115,10 @@ export class Converger {
   async converge(ctx: Ctx, name: string, options: ConvergeOptions = {}): Promise<void> {
     for (let round = 0; round < MAX_ROUNDS; round++) {
       const situation = await this.#look(ctx, name, options);
-      const steps = situation ? plan(situation.wanted, situation.observed) : [];
-      if (!situation || steps.length === 0) return;
+      if (!situation) return;
+      this.#refuseBroken(situation);
+      const steps = plan(situation.wanted, situation.observed);
+      if (steps.length === 0) return;
       for (const step of steps) {
         ctx.log.debug({ volume: name, step }, 'step');
         await failPoint(`before ${step}`);
@@ -166,7 +168,6 @@ export class Converger {
       fileSystems.observe(paths.mountpoint(volume.id)),
     ]);
     const device = initiatorNow.status?.device ?? null;
-    this.#refuseBroken(volume, mount, options);
     const { usable, serving } = this.#judge(wanted, target, initiatorNow);
     const renewable = targets.isRenewable(target) && (await this.#deps.engineAnswers(ctx));
     return {
@@ -224,10 +225,13 @@ export class Converger {
     await this.#deps.initiator.forfeit(ctx, volume.id);
   }
 
-  /** Holders of a file system that the kernel made read-only keep it so: no new mount can cure it beside them. */
-  #refuseBroken(volume: VolumeRecord, mount: MountObservation | null, { newMount }: ConvergeOptions): void {
-    const readOnly = mount?.readOnly === true && !volume.mountOptions.includes('ro');
-    if (!readOnly || this.#deps.counts.total(volume.id) <= (newMount === undefined ? 0 : 1)) return;
+  /**
+   * Holders of a file system that the kernel made read-only keep it so: no new mount of its device can cure it beside
+   * them. What another node has taken over is given up all the same.
+   */
+  #refuseBroken({ wanted: { volume }, observed, options: { newMount } }: Situation): void {
+    if (observed.mount?.readOnly !== true || observed.initiator.lost) return;
+    if (this.#deps.counts.total(volume.id) <= (newMount === undefined ? 0 : 1)) return;
     throw new AppError(
       'unavailable',
       `the file system of volume ${volume.name} went read-only after an I/O error (is its pool ${volume.pool} full?): ` +
@@ -282,19 +286,4 @@ export class Converger {
     }
     await records.change(ctx, volume, (record) => ({ ...record, formatted: true }));
   }
-}
-
-/** A file that was begun and not brought to its size (the plugin was killed in between) is made anew. */
-function isThere(volume: VolumeRecord, { backingBytes }: TargetObservation): boolean {
-  return volume.status === 'creating' ? backingBytes === volume.sizeBytes : backingBytes !== null;
-}
-
-/**
- * A mount that was cut off before its directory was made is made anew; nobody can have been given it. A device
- * that is not known now may come back: what is mounted on it stays until it is known to be another. */
-function judgeMount(mount: MountObservation, device: string | null, volume: VolumeRecord): Observed['mount'] {
-  return {
-    current: mount.prepared && (device === null || mount.device === device),
-    readOnly: mount.readOnly && !volume.mountOptions.includes('ro'),
-  };
 }

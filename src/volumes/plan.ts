@@ -45,7 +45,7 @@ export interface Observed {
   };
   /** The device may be taken away: false while the engine starts or stops, as far as anybody can tell. */
   readonly detachable: boolean;
-  /** current: on the device the initiator has now. */
+  /** current: on the device the initiator has now, as far as that is known. readOnly: made so there by the kernel. */
   readonly mount: { readonly current: boolean; readonly readOnly: boolean } | null;
 }
 

@@ -37,6 +37,8 @@ export interface World {
   readonly takenPorts: Set<number>;
   /** The pool's disk is not mounted. */
   emptyPool: boolean;
+  /** Devices whose file system the kernel made read-only after an I/O error. */
+  readonly readOnlyDevices: Set<string>;
   /** Mountpoints whose mount was cut off before the directory to hand out was made. */
   readonly unprepared: Set<string>;
   /** Volume ids whose initiator was asked to stop and waits for its last user. */
@@ -60,6 +62,7 @@ export function createFakeDataPlane(hosting?: World): FakeDataPlane {
     mounts: new Map(),
     formatted: hosting?.formatted ?? new Map<never, never>(),
     heldDevices: new Set(),
+    readOnlyDevices: new Set(),
     takenPorts: new Set(),
     emptyPool: false,
     draining: new Set(),
@@ -223,7 +226,11 @@ export function createFakeDataPlane(hosting?: World): FakeDataPlane {
       return Promise.resolve(
         device === undefined
           ? null
-          : { device, readOnly: false, prepared: !world.unprepared.has(mountpoint) },
+          : {
+              device,
+              readOnly: world.readOnlyDevices.has(device),
+              prepared: !world.unprepared.has(mountpoint),
+            },
       );
     },
   };

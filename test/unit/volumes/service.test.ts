@@ -473,16 +473,20 @@ describe('the attachment of a node that is away', () => {
     expect(await one.get(ctx, 'db')).toMatchObject({ status: { attachedTo: 'node-b' } });
   });
 
-  it('leaves nothing behind there, also when a container mounts anew before that was noticed', async () => {
-    const { one, two, away } = await abandoned();
-    awayMs.set('node-b', 300);
-    await one.mount(ctx, 'db', 'a');
-    await one.unmount(ctx, 'db', 'a');
-    awayMs.clear();
-    await two.mount(ctx, 'db', 'again');
-    expect(away.effects.filter((effect) => effect.startsWith('forfeit'))).toHaveLength(1);
-    expect(await two.get(ctx, 'db')).toMatchObject({ status: { attachedTo: 'node-b', mountsHere: 1 } });
-  });
+  it.each(['heldDevices', 'readOnlyDevices'] as const)(
+    'leaves nothing behind there, also when a container mounts anew before that was noticed (%s)',
+    async (what) => {
+      const { one, two, away } = await abandoned();
+      awayMs.set('node-b', 300);
+      await one.mount(ctx, 'db', 'a');
+      await one.unmount(ctx, 'db', 'a');
+      awayMs.clear();
+      away.world[what].add('/dev/loop0');
+      await two.mount(ctx, 'db', 'again');
+      expect(away.effects.filter((effect) => effect.startsWith('forfeit'))).toHaveLength(1);
+      expect(await two.get(ctx, 'db')).toMatchObject({ status: { attachedTo: 'node-b', mountsHere: 1 } });
+    },
+  );
 
   it('leaves no initiator there of a volume which was removed meanwhile, whoever uses its device', async () => {
     const { one, two, away } = await abandoned();
