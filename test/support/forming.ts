@@ -119,7 +119,11 @@ export function waitForVoters(host: LabHost, count: number, timeoutMs = 90_000):
 
 /** What the plugin logged last, without stacks. */
 function lastWords(host: LabHost): string {
-  const told = [...host.log().matchAll(/\\"level\\":\\"(\w+)\\".*?(?:\\"message\\":\\"(.{0,200}).*?)?\\"msg\\":\\"(.{0,200}?)\\"/g)];
+  const told = [
+    ...host
+      .log()
+      .matchAll(/\\"level\\":\\"(\w+)\\".*?(?:\\"message\\":\\"(.{0,200}).*?)?\\"msg\\":\\"(.{0,200}?)\\"/g),
+  ];
   return told
     .slice(-12)
     .map(([, level = '', message = '', text = '']) => `${level} ${text} ${message}`)

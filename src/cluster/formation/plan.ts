@@ -164,7 +164,7 @@ function planDead(seen: Seen): Step | null {
   if (!stands && !seen.going.includes(worst))
     return wait(`the member on ${name} is dead, and no other host can take its place`);
   const alive = voters.length - ailing.length;
-  if (alive < Math.floor((voters.length - 1) / 2) + 1)
+  if (alive < Math.floor(voters.length / 2) + 1)
     return wait(`the member on ${name} is dead; too few others answer to remove it`);
   return { kind: 'remove', member: worst, host: seen.hostOf(worst), why: `the member on ${name} is dead` };
 }
