@@ -10,22 +10,20 @@ import { quote } from './quote.js';
 export interface PluginClient {
   /**
    * What it answers to this body, once it has said that it implements what is asked of it.
-   * @throws AppError `unavailable` that names the socket; whatever `ctx.signal` aborts with. There is no other deadline.
+   * @throws AppError `unavailable` that says `it` and `its socket`, as the caller has a name for it; whatever `ctx.signal` aborts with. There is no other deadline.
    */
   call(ctx: Ctx, path: string, body: object): Promise<unknown>;
 }
 
 export interface PluginClientOptions {
   readonly socketPath: string;
-  /** The socket as users know it, for messages. */
-  readonly place: string;
   /** What `POST /Plugin.Activate` has to say: `openebs.discovery`. */
   readonly implementing: string;
 }
 
 const MAX_ANSWER_BYTES = 64 * 1024;
 
-export function createPluginClient({ socketPath, place, implementing }: PluginClientOptions): PluginClient {
+export function createPluginClient({ socketPath, implementing }: PluginClientOptions): PluginClient {
   const post = async (ctx: Ctx, path: string, body: object): Promise<unknown> => {
     try {
       return readAnswer(
@@ -34,7 +32,7 @@ export function createPluginClient({ socketPath, place, implementing }: PluginCl
       );
     } catch (cause) {
       ctx.signal.throwIfAborted();
-      throw new AppError('unavailable', `${place} ${troubleOf(cause)}`, { cause });
+      throw new AppError('unavailable', troubleOf(cause), { cause });
     }
   };
   return {
@@ -45,7 +43,7 @@ export function createPluginClient({ socketPath, place, implementing }: PluginCl
       const said = quote(JSON.stringify(activated));
       throw new AppError(
         'unavailable',
-        `what listens at ${place} does not implement ${implementing}: it says ${said}`,
+        `what listens there is no ${implementing}: asked what it implements, it says ${said}`,
       );
     },
   };
@@ -81,7 +79,10 @@ async function exchange({ socketPath, path, body, signal }: Exchange): Promise<A
   for await (const chunk of response as AsyncIterable<Buffer>) {
     size += chunk.length;
     if (size > MAX_ANSWER_BYTES)
-      throw new AppError('unavailable', `answers ${path} with more than ${String(MAX_ANSWER_BYTES)} bytes`);
+      throw new AppError(
+        'unavailable',
+        `it answers ${path} with more than ${String(MAX_ANSWER_BYTES)} bytes`,
+      );
     chunks.push(chunk);
   }
   return { status: response.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') };
@@ -91,11 +92,14 @@ function readAnswer(path: string, { status, text }: Answer): unknown {
   const answer = parse(text);
   const { Err: err } = (answer ?? {}) as { Err?: unknown };
   if (typeof err === 'string' && err !== '')
-    throw new AppError('unavailable', `refuses ${path}: ${quote(err, 300)}`);
+    throw new AppError('unavailable', `it refuses ${path}: ${quote(err, 300)}`);
   if (status !== 200)
-    throw new AppError('unavailable', `answers ${path} with status ${String(status)}: ${quote(text, 300)}`);
+    throw new AppError(
+      'unavailable',
+      `it answers ${path} with status ${String(status)}: ${quote(text, 300)}`,
+    );
   if (answer === undefined)
-    throw new AppError('unavailable', `answers ${path} with what is no JSON: ${quote(text)}`);
+    throw new AppError('unavailable', `it answers ${path} with what is no JSON: ${quote(text)}`);
   return answer;
 }
 
@@ -107,11 +111,11 @@ function parse(text: string): unknown {
   }
 }
 
-/** What is said after the name of the socket. */
 function troubleOf(cause: unknown): string {
   if (cause instanceof AppError) return cause.message;
   const { code = '', message } = cause as NodeJS.ErrnoException;
-  if (code === 'ENOENT') return 'does not exist: start the plugin that listens there, or correct the path';
-  if (code === 'ECONNREFUSED') return 'has nobody who listens: start the plugin';
-  return `does not answer as a plugin does (${message})`;
+  if (code === 'ENOENT')
+    return 'its socket does not exist: start the plugin that listens there, or correct the path';
+  if (code === 'ECONNREFUSED') return 'nobody listens at its socket: start the plugin';
+  return `it does not answer as a plugin does (${message})`;
 }

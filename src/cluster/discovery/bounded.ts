@@ -33,7 +33,7 @@ async function findWithin(ctx: Ctx, { name, wayOut, find, limitMs = findLimits.m
     if (ctx.signal.aborted)
       throw new AppError('canceled', `discovery ${name}: the caller gave up`, { cause });
     if (within.signal.aborted) {
-      const text = `discovery ${name} has no answer within ${String(limitMs / 1000)} s: ${wayOut}`;
+      const text = `discovery ${name}: no answer within ${String(limitMs / 1000)} s: ${wayOut}`;
       throw new AppError('unavailable', text, { cause });
     }
     const { code, message } = AppError.from(cause, 'unavailable');

@@ -29,7 +29,7 @@ const answer = z.object({
 
 export function createExternalDiscovery(options: ExternalOptions): Discovery {
   const { path, socketPath, fingerprint, defaultPort, limitMs } = options;
-  const plugin = createPluginClient({ place: path, socketPath, implementing: 'openebs.discovery' });
+  const plugin = createPluginClient({ socketPath, implementing: 'openebs.discovery' });
   return bounded({
     name: `unix:${path}`,
     wayOut: 'look for what is wrong with the plugin that listens there',
@@ -43,7 +43,7 @@ export function createExternalDiscovery(options: ExternalOptions): Discovery {
         return parsed.data.Peers.map(({ Host, Port }) => ({ host: Host, port: Port ?? defaultPort }));
       const [issue] = parsed.error.issues;
       const what = `${issue?.path.join('.') ?? ''} ${issue?.message ?? ''}`.trim();
-      const text = `the plugin answers /Discovery.Find with something else than {"Peers":[{"Host":"..."}]}`;
+      const text = `it answers /Discovery.Find with something else than {"Peers":[{"Host":"..."}]}`;
       throw new AppError('unavailable', `${text} (${what}): correct the plugin`, { cause: parsed.error });
     },
     limitMs,
