@@ -18,15 +18,13 @@ export interface AnnounceOptions extends MulticastGroup {
   /** Of the discovery, for messages. */
   readonly name: string;
   readonly fingerprint: string;
+  readonly lookEveryMs?: number | undefined;
 }
 
 /** Networks come and go. */
 const LOOK_EVERY_MS = 30_000;
-/** Those that search have a port of the kernel's choice; below are services that somebody might want answered to. */
-const FIRST_PORT = 1024;
-
 export async function announce(ctx: Ctx, self: Address, options: AnnounceOptions): Promise<Announcement> {
-  const { name, group, port, fingerprint } = options;
+  const { name, group, port, fingerprint, lookEveryMs = LOOK_EVERY_MS } = options;
   const host = readIp(self.host);
   if (host === null || !isPort(self.port)) {
     const text = `discovery ${name}: a host is announced with an IP address and a port of its own`;
@@ -49,7 +47,7 @@ export async function announce(ctx: Ctx, self: Address, options: AnnounceOptions
     port: self.port,
     log: ctx.log,
   });
-  return answerer.start();
+  return answerer.start(lookEveryMs);
 }
 
 interface AnswererOptions extends Address {
@@ -71,11 +69,11 @@ class Answerer {
     this.#options = options;
   }
 
-  start(): Announcement {
+  start(lookEveryMs: number): Announcement {
     this.#look();
     const timer = setInterval(() => {
       this.#look();
-    }, LOOK_EVERY_MS).unref();
+    }, lookEveryMs).unref();
     this.#socket
       .on('message', (datagram, sender) => {
         this.#hear(datagram, sender);
@@ -116,7 +114,7 @@ class Answerer {
   #hear(datagram: Buffer, { address, port }: RemoteInfo): void {
     const query = decodeQuery(datagram);
     const { cluster, host, port: own } = this.#options;
-    if (!query?.cluster.equals(cluster) || port < FIRST_PORT || !this.#isNeighbour(address)) return;
+    if (!query?.cluster.equals(cluster) || !isPort(port) || !this.#isNeighbour(address)) return;
     if (!this.#budget.take(address)) return;
     // One that cannot be answered is none that needs an answer.
     this.#socket.send(encodeReply({ ...query, peer: { host, port: own } }), port, address, () => undefined);

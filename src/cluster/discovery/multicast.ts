@@ -20,6 +20,8 @@ export interface MulticastOptions extends MulticastGroup {
   /** Of the cluster: members of others stay silent. */
   readonly fingerprint: string;
   readonly limitMs?: number | undefined;
+  /** How often an announcement looks for networks that have come; default 30 s. */
+  readonly lookEveryMs?: number | undefined;
 }
 
 /** A datagram may be lost, so each search asks again; the last pause is for those that answer. */
@@ -27,7 +29,7 @@ const PAUSES_MS = [200, 400, 900];
 const WAY_OUT = 'name the hosts with static:HOST,...';
 
 export function createMulticastDiscovery(options: MulticastOptions): Discovery {
-  const { group, port, fingerprint, limitMs } = options;
+  const { group, port, limitMs } = options;
   const name = `multicast:${group}:${String(port)}`;
   const searching = bounded({
     name,
@@ -35,7 +37,7 @@ export function createMulticastDiscovery(options: MulticastOptions): Discovery {
     find: (ctx) => search(ctx, options),
     limitMs,
   });
-  return { ...searching, announce: (ctx, self) => announce(ctx, self, { name, group, port, fingerprint }) };
+  return { ...searching, announce: (ctx, self) => announce(ctx, self, { ...options, name }) };
 }
 
 async function search(ctx: Ctx, { group, port, fingerprint }: MulticastOptions): Promise<Address[]> {
