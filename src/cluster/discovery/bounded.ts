@@ -47,8 +47,7 @@ function distinct(found: readonly Address[]): Address[] {
   const byText = new Map<string, Address>();
   for (const address of found) {
     if (byText.size === findLimits.peers) break;
-    const text = formatAddress(address);
-    if (!byText.has(text)) byText.set(text, address);
+    byText.set(formatAddress(address), address);
   }
   return [...byText.values()];
 }

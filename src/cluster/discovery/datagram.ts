@@ -65,7 +65,8 @@ export function decodeReply(datagram: Buffer): Reply | null {
   const query = parse(REPLY, datagram);
   if (query === null) return null;
   const length = datagram.readUInt8(40);
-  const host = length > DATAGRAM_BYTES - 41 ? null : readIp(datagram.toString('latin1', 41, 41 + length));
+  // One that goes beyond the end gives a text that is longer than any address.
+  const host = readIp(datagram.toString('latin1', 41, 41 + length));
   const port = datagram.readUInt16BE(38);
   return host !== null && isPort(port) ? { ...query, peer: { host, port } } : null;
 }

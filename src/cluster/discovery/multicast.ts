@@ -46,6 +46,7 @@ async function search(ctx: Ctx, { group, port, fingerprint }: MulticastOptions):
   const query = encodeQuery({ nonce, cluster: clusterDigest(fingerprint) });
   const hear = (datagram: Buffer) => {
     const reply = decodeReply(datagram);
+    // A liar has all the time of the search: what is kept has a bound.
     if (reply?.nonce.equals(nonce) && found.size < findLimits.peers)
       found.set(formatAddress(reply.peer), reply.peer);
   };

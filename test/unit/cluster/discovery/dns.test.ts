@@ -1,4 +1,5 @@
 import type { SrvRecord } from 'node:dns';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { createDnsDiscovery } from '../../../../src/cluster/discovery/dns.js';
 import { formatAddress } from '../../../../src/cluster/discovery/address.js';
@@ -107,6 +108,15 @@ describe('discovery by SRV records', () => {
         ) as string,
       });
     }
+  });
+
+  it('asks no more once it has given up', async () => {
+    server.mode = 'silent';
+    const discovery = createDnsDiscovery({ name, resolver: () => server.resolver(), limitMs: 50 });
+    await expect(discovery.find(ctx)).rejects.toThrow('no answer within 0.05 s: check the name servers');
+    // The resolver itself would ask again after a second.
+    await delay(1_500);
+    expect(server.asked.get(name)).toBe(1);
   });
 
   it('says that there is no name server', async () => {
