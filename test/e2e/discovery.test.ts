@@ -80,6 +80,13 @@ it('finds members by multicast on other hosts, as long as they are to be reached
   expect(await byMulticast(one)).toEqual([at(one), at(two)]);
   expect(await byMulticast(two, 'ab:ce')).toEqual(['']);
 
+  // Whom a firewall keeps from being asked is not told as nobody.
+  const wall = 'OUTPUT -o eth0 -p udp --dport 23801 -j DROP';
+  await two.shellOk(`iptables -A ${wall}`);
+  expect(await byMulticast(two)).toEqual([at(two)]);
+  await expect(byMulticast(two, 'ab:ce')).rejects.toThrow(/cannot send to that group \(.*EPERM.*static:/);
+  await two.shellOk(`iptables -D ${wall}`);
+
   await one.cut();
   expect(await byMulticast(two)).toEqual([at(two)]);
   await one.mend();
