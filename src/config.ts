@@ -37,6 +37,10 @@ export const settings = {
     '5m',
     "How long a host's etcd must not answer before a spare host takes its place, 5s to 30d",
   ],
+  DISCOVERY: [
+    'multicast',
+    'How hosts of the same network that join find this one without its address, once others can join: multicast, or none',
+  ],
   TARGET_ADDRESS: [
     '127.0.0.1',
     "Address on which this host's volumes are served; in a cluster by default the one that was advertised",
@@ -93,6 +97,7 @@ const schema = z
     ETCD_PASSWORD_FILE: file,
     ETCD_PORT: wholeNumber(1024, 65_533),
     MEMBER_GRACE: duration('5s', '30d'),
+    DISCOVERY: z.enum(['multicast', 'none']),
     TARGET_ADDRESS: text(address),
     TARGET_PORTS: text(targetPorts),
     DEFAULT_SIZE: text(size),
@@ -175,6 +180,7 @@ function shape(values: Values) {
       port: values.ETCD_PORT,
     }),
     memberGraceMs: values.MEMBER_GRACE,
+    discovery: values.DISCOVERY,
     targetAddress: values.TARGET_ADDRESS,
     targetPorts: Object.freeze(values.TARGET_PORTS),
     defaults: Object.freeze({

@@ -80,6 +80,7 @@ describe('settings', () => {
       drainTimeoutMs: 90_000,
       failoverAfterMs: 30_000,
       memberGraceMs: 300_000,
+      discovery: 'multicast',
       events: { maxCount: 10_000, maxAgeMs: 604_800_000, noise: false },
       policies: { defaults: ['objects', 'services', 'vsm'], directory: '/var/lib/openebs/policies' },
       registry: { farewell: 'hand-over' },
