@@ -68,6 +68,7 @@ export const failPoints = [
   'before transition',
   'after transition engine',
   'after transition files',
+  'before recovery load',
   'before answer',
   'after answer',
 ] as const;
