@@ -8,6 +8,7 @@ import type {
 import type { Run } from './command.js';
 import { exitCodes } from './failure.js';
 import type { Finding } from './finding.js';
+import { formationRows, membersTable } from './formation-view.js';
 import { namesOfNodes } from './nodes.js';
 import { count, facts, json, plain } from './table.js';
 import { type Documents, findingsOf } from './verdict.js';
@@ -38,6 +39,7 @@ function reportOf(
     cluster: { id: cluster.id, createdAt: cluster.createdAt },
     node: { id: cluster.node, version: health.version },
     etcd: cluster.etcd,
+    formation: cluster.formation ?? null,
     nodes: nodes.nodes.map(({ id, hostname, self, state, awaySeconds }) => ({
       id,
       hostname,
@@ -52,13 +54,15 @@ function reportOf(
   };
 }
 
-export function textOf(documents: Documents, findings: readonly Finding[]): string {
+export function textOf(documents: Documents, findings: readonly Finding[], now = Date.now()): string {
   const { health, cluster, nodes, volumes } = documents;
-  const self = namesOfNodes(nodes.nodes)(cluster.node);
+  const nameOf = namesOfNodes(nodes.nodes);
+  const self = nameOf(cluster.node);
   const rows: [string, string][] = [
     ['cluster', cluster.id === null ? 'not known yet' : `${cluster.id}, since ${cluster.createdAt ?? ''}`],
     ['this node', `${self === cluster.node ? self : `${self} (${cluster.node})`}, plugin ${health.version}`],
     ['etcd', etcdLine(cluster)],
+    ...formationRows(cluster.formation, nameOf, now),
     ['nodes', nodesLine(nodes)],
     ['volumes', volumesLine(volumes)],
     ['records', recordsLine(health)],
@@ -66,8 +70,10 @@ export function textOf(documents: Documents, findings: readonly Finding[]): stri
   ];
   const wrong = findings.filter(({ level }) => level === 'wrong');
   const notes = findings.filter(({ level }) => level === 'note');
+  const members = membersTable(cluster.formation, nameOf);
   return [
     facts(rows),
+    ...(members === '' ? [] : [members]),
     wrong.length === 0
       ? 'All is well.\n'
       : `${count(wrong.length, 'thing is', 'things are')} wrong:\n${blocks(wrong)}`,

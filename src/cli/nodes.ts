@@ -50,9 +50,9 @@ export function namesOfNodes(nodes: readonly NodeMessage[]): (id: string) => str
   return (id) => names.get(id) ?? id;
 }
 
-export function stateOf({ state, awaySeconds, error }: NodeMessage): string {
+export function stateOf({ state, awaySeconds, drained, error }: NodeMessage): string {
   const away = awaySeconds === null ? '' : ` ${span(awaySeconds)}`;
-  return `${state}${away}${error === '' ? '' : ', record unreadable'}`;
+  return `${state}${away}${drained === true ? ', drained' : ''}${error === '' ? '' : ', record unreadable'}`;
 }
 
 function row(node: NodeMessage): readonly string[] {

@@ -7,6 +7,7 @@ import type {
   VolumesMessage,
 } from '../admin/messages.js';
 import { type Finding, note, wrong } from './finding.js';
+import { majorityLost, ofFormation } from './formation-verdict.js';
 import { namesOfNodes } from './nodes.js';
 import { ofObservation } from './observed-verdict.js';
 import { count, few, span } from './table.js';
@@ -22,6 +23,7 @@ export interface Documents {
 export function findingsOf(documents: Documents): Finding[] {
   const found = [
     ...ofEtcd(documents),
+    ...ofFormation(documents),
     ...ofProblems(documents),
     ...ofNodes(documents),
     ...ofVolumes(documents),
@@ -36,19 +38,24 @@ export function findingsOf(documents: Documents): Finding[] {
   ];
 }
 
-function ofEtcd({ cluster: { etcd }, health }: Documents): Finding[] {
-  if (etcd.usable) return [];
-  const why = etcd.problem ?? 'it does not answer';
+function ofEtcd(documents: Documents): Finding[] {
+  const { cluster, health } = documents;
+  if (cluster.etcd.usable) return [];
+  const why = cluster.etcd.problem ?? 'it does not answer';
   const starting = health.problems['etcd'];
   const cause =
     starting === undefined || starting === why ? why : `${why}; the plugin cannot run it: ${starting}`;
+  return [majorityLost(documents, cause) ?? ofUnusable(cluster, cause)];
+}
+
+function ofUnusable({ etcd }: ClusterMessage, cause: string): Finding {
   const todo = etcd.own
     ? 'mend what it names; docker logs openebs-etcd says more'
     : `mend what it names: etcd has to run at ${etcd.endpoints.join(', ')}, and this host has to reach it`;
   const meanwhile =
     'volumes that this host has attached work on; none can be created, removed or attached anew. ' +
     `The plugin ${etcd.own ? 'starts it again where it has ended, and ' : ''}tries again by itself`;
-  return [wrong('etcd', cause, todo, meanwhile)];
+  return wrong('etcd', cause, todo, meanwhile);
 }
 
 /** What the plugin calls its tasks, and what people call them. */
