@@ -107,6 +107,8 @@ export interface FormationMessage {
   readonly alarms: readonly string[];
   /** Newest backup on this host. */
   readonly backup: BackupMessage | null;
+  /** The last change (ChangingMessage) that this host has carried out; null: none yet. */
+  readonly change?: string | null;
 }
 
 export type MemberRole = 'alone' | 'voter' | 'learner' | 'spare' | 'lost';
@@ -174,6 +176,11 @@ export interface ChangingMessage {
   /** The cluster that this host will belong to; null: one of its own, which it has yet to make. */
   readonly cluster: string | null;
   readonly advertise: string | null;
+  /**
+   * Tells this change from others. Without it who waits takes what `/v1/cluster` shows for the new state as soon as it looks
+   * like it, which what was there before a recovery does too.
+   */
+  readonly change?: string;
 }
 
 /** POST /v1/cluster/leave: this host leaves for a cluster of its own. Answered with ChangingMessage. */

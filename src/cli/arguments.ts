@@ -18,6 +18,7 @@ export function parseCommandLine(args: readonly string[]): Parsed {
   const { values, names } = readOptions(command, options, rest);
   if (values.has('help')) return { kind: 'help', words: command.words };
   checkNames(command, names);
+  checkOptions(command, values);
   return { kind: 'call', command, call: callOf(values, names) };
 }
 
@@ -168,6 +169,12 @@ function checkNames({ words, names }: Command, given: readonly string[]): void {
   if (typeof completes === 'string') return;
   const wrong = given.find((name) => !completes.includes(name));
   if (wrong !== undefined) throw usage(`${label} is ${quote(wrong)}: give ${completes.join(' or ')}`, words);
+}
+
+function checkOptions({ words, options }: Command, given: Values): void {
+  for (const [name, { required, value = '' }] of Object.entries(options))
+    if (required === true && !given.has(name))
+      throw usage(`${words.join(' ')} needs --${name} ${value}`, words);
 }
 
 function callOf(values: Values, names: readonly string[]): Call {

@@ -25,10 +25,12 @@ export interface Names {
   readonly atLeast: number;
   readonly atMost: number;
   readonly completes: Completes;
+  /** What completes is the first name; those behind it are something else. */
+  readonly firstOnly?: true;
 }
 
 /** Names that are asked from the plugin, or a fixed list. */
-export type Completes = 'volumes' | 'nodes' | readonly string[];
+export type Completes = 'volumes' | 'nodes' | 'tokens' | 'backups' | 'nothing' | readonly string[];
 
 export interface Option {
   /** What it takes, in capitals, for the help; without one it is a switch. */
@@ -36,6 +38,8 @@ export interface Option {
   readonly short?: string;
   readonly help: string;
   readonly repeats?: boolean;
+  /** The command cannot do without. */
+  readonly required?: true;
   readonly completes?: Completes;
 }
 
@@ -49,6 +53,14 @@ export interface Call {
   has(option: string): boolean;
 }
 
+/** What a person types, or a program sends. */
+export interface Input {
+  /** A person can be asked. */
+  readonly isTerminal: boolean;
+  /** The first line, without its end; null when there is none. */
+  readLine(): Promise<string | null>;
+}
+
 /** What a command may touch. */
 export interface Surroundings {
   /** Of this program. */
@@ -58,6 +70,7 @@ export interface Surroundings {
   readonly admin: AdminClient;
   /** The engine that the docker command talks to. */
   readonly engine: Engine;
+  readonly input: Input;
   print(text: string): void;
   complain(text: string): void;
 }

@@ -1,4 +1,5 @@
 /** All commands, in the order of the help. README.md has a row for each, and a test compares. */
+import { clusterCommands } from './cluster-commands.js';
 import type { Command, Option } from './command.js';
 
 /** Of every command. */
@@ -11,15 +12,7 @@ export const commonOptions = {
 const quiet = { short: 'q', help: 'names alone' } as const;
 
 export const commands: readonly Command[] = [
-  {
-    words: ['cluster', 'status'],
-    summary: 'What is wrong and what to do, at a glance',
-    details:
-      'The cluster as this host sees it. Ends with 0 when all is well and with 1 when something is wrong, so that\n' +
-      'scripts can ask. What troubles a volume is known to the host that serves it, and to those that mount it.',
-    options: {},
-    load: async () => (await import('./cluster-status.js')).showStatus,
-  },
+  ...clusterCommands,
   {
     words: ['node', 'ls'],
     summary: 'List the hosts of the cluster',

@@ -2,11 +2,12 @@
  * Docker's own completion asks a plugin `__complete openebs WORDS... BEGINNING`, in the protocol of the library that docker
  * is made with: a candidate a line, with a description behind a tab, and at the end a number of flags behind a colon.
  */
-import type { NodesMessage, VolumesMessage } from '../admin/messages.js';
+import type { BackupsMessage, NodesMessage, TokensMessage, VolumesMessage } from '../admin/messages.js';
 import type { AdminClient } from './admin-client.js';
 import { afterCommon, findCommand, startsWith } from './arguments.js';
 import type { Command, Completes, Option } from './command.js';
 import { commands, commonOptions } from './commands.js';
+import { namesOfNodes } from './nodes.js';
 
 /** ShellCompDirectiveNoFileComp: no names of files where there is no candidate. */
 const NO_FILES = 4;
@@ -40,11 +41,12 @@ async function candidatesFor(
   if (command === null) return rest.length === 0 ? nextWords(words) : [];
   if (beginning.startsWith('-'))
     return Object.entries(options).map(([name, { help }]) => [`--${name}`, help] as const);
-  return namesFor(command, rest, admin);
+  const below = rest.length === 0 ? nextWords(words) : [];
+  return [...below, ...(await namesFor(command, rest, admin))];
 }
 
 function nextWords(words: readonly string[]): Candidate[] {
-  const below = commands.filter((one) => startsWith(one.words, words));
+  const below = commands.filter((one) => one.words.length > words.length && startsWith(one.words, words));
   const next = new Map<string, string>();
   for (const { words: all, summary } of below) {
     const word = all[words.length] ?? '';
@@ -69,7 +71,8 @@ async function namesFor(
     const isValue = optionNamed({ ...options, ...commonOptions }, rest[index - 1] ?? '')?.value !== undefined;
     return !arg.startsWith('-') && !isValue;
   });
-  if (names === undefined || given.length >= names.atMost) return [];
+  const most = names?.firstOnly === true ? 1 : (names?.atMost ?? 0);
+  if (names === undefined || given.length >= most) return [];
   return described((await values(names.completes, admin)).filter((name) => !given.includes(name)));
 }
 
@@ -85,16 +88,31 @@ async function values(
   if (completes === undefined) return [];
   if (typeof completes !== 'string') return completes;
   try {
-    if (completes === 'volumes') {
-      const { volumes } = await admin.get<VolumesMessage>('/v1/volumes');
-      return volumes.map(({ name }) => name);
-    }
-    const { nodes } = await admin.get<NodesMessage>('/v1/nodes');
-    return nodes.map(({ hostname, id }) => {
-      const isUnique = nodes.filter((other) => other.hostname === hostname).length === 1;
-      return hostname !== '' && isUnique ? hostname : id;
-    });
+    return await ask[completes](admin);
   } catch {
     return [];
   }
 }
+
+type Ask = (admin: Pick<AdminClient, 'get'>) => Promise<readonly string[]>;
+
+const ask: Readonly<Record<Exclude<Completes, readonly string[]>, Ask>> = {
+  volumes: async (admin) => {
+    const { volumes } = await admin.get<VolumesMessage>('/v1/volumes');
+    return volumes.map(({ name }) => name);
+  },
+  nodes: async (admin) => {
+    const { nodes } = await admin.get<NodesMessage>('/v1/nodes');
+    const nameOf = namesOfNodes(nodes);
+    return nodes.map(({ id }) => nameOf(id));
+  },
+  tokens: async (admin) => {
+    const { tokens } = await admin.get<TokensMessage>('/v1/cluster/tokens');
+    return tokens.map(({ id }) => id);
+  },
+  nothing: () => Promise.resolve([]),
+  backups: async (admin) => {
+    const { backups } = await admin.get<BackupsMessage>('/v1/cluster/backups');
+    return backups.map(({ file }) => file);
+  },
+};

@@ -29,7 +29,7 @@ export function createEngine(endpoint: string, timeoutMs = TIMEOUT_MS): Engine {
     socketPath,
     ask: async (path) => {
       if (socketPath === null) throw new EngineRefusal(path, 0);
-      const { status, body } = await askSocket(socketPath, path, timeoutMs);
+      const { status, body } = await askSocket(socketPath, { method: 'GET', path }, timeoutMs);
       if (status !== 200) throw new EngineRefusal(path, status);
       return JSON.parse(body) as unknown;
     },
@@ -41,12 +41,25 @@ export interface SocketAnswer {
   readonly body: string;
 }
 
-/** One GET over a unix socket. Rejects with the system's error, code ETIMEDOUT when there was no answer in time. */
-export async function askSocket(socketPath: string, path: string, timeoutMs: number): Promise<SocketAnswer> {
+export interface SocketRequest {
+  readonly method: 'GET' | 'POST' | 'DELETE';
+  readonly path: string;
+  /** As JSON. */
+  readonly body?: string;
+}
+
+/** Once over a unix socket. Rejects with the system's error, code ETIMEDOUT when there was no answer in time. */
+export async function askSocket(
+  socketPath: string,
+  { method, path, body: sent }: SocketRequest,
+  timeoutMs: number,
+): Promise<SocketAnswer> {
   // The largest of what is loaded, and help needs none of it.
-  const { get } = await import('node:http');
+  const { request } = await import('node:http');
+  const type = sent === undefined ? {} : { 'content-type': 'application/json' };
+  const headers = { host: 'localhost', ...type };
   return new Promise((resolve, reject) => {
-    const call = get({ socketPath, path, agent: false, headers: { host: 'localhost' } }, (answer) => {
+    const call = request({ socketPath, method, path, agent: false, headers }, (answer) => {
       let body = '';
       answer.setEncoding('utf8').on('data', (part: string) => (body += part));
       answer.on('error', reject);
@@ -64,6 +77,7 @@ export async function askSocket(socketPath: string, path: string, timeoutMs: num
     call.on('close', () => {
       clearTimeout(timer);
     });
+    call.end(sent);
   });
 }
 

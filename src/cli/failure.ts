@@ -19,3 +19,12 @@ export class Failure extends Error {
     this.exitCode = exitCode;
   }
 }
+
+/** Nobody knows whether what was asked for is done. */
+export class LostAnswer extends Failure {
+  constructor(why: Failure) {
+    const text = `${why.message}. What was asked for may be done all the same: look before you ask again`;
+    super(why.exitCode, text, { cause: why });
+    this.name = 'LostAnswer';
+  }
+}

@@ -12,8 +12,12 @@ export function helpOf(words: readonly string[]): string {
 
 export function usageOf({ words, names, options }: Command): string {
   const label = names === undefined ? [] : [names.label + (names.atMost > 1 ? '...' : '')];
-  const flags = Object.keys(options).length === 0 ? [] : ['[OPTIONS]'];
-  return ['docker openebs', ...words, ...flags, ...label].join(' ');
+  const all = Object.entries(options);
+  const needed = all
+    .filter(([, { required }]) => required)
+    .map(([name, option]) => optionUsage(name, option).trim());
+  const flags = all.length === needed.length ? [] : ['[OPTIONS]'];
+  return ['docker openebs', ...words, ...needed, ...flags, ...label].join(' ');
 }
 
 function helpOfGroup(words: readonly string[]): string {

@@ -2,6 +2,7 @@
  * `docker openebs`: a plugin of the docker command. Everything but the metadata is loaded when it is wanted: docker asks
  * all its plugins for theirs before it shows any help.
  */
+import { isatty } from 'node:tty';
 import { metadata } from './metadata.js';
 
 /** Put in by the build (plugin/build-cli.sh). */
@@ -19,6 +20,12 @@ async function main(args: readonly string[]): Promise<number> {
     env: process.env,
     version,
     isRoot: process.getuid?.() === 0,
+    input: {
+      get isTerminal() {
+        return isatty(0);
+      },
+      readLine: async () => (await import('./read-line.js')).readLine(process.stdin),
+    },
     print: (text) => void process.stdout.write(text),
     complain: (text) => void process.stderr.write(text),
   });

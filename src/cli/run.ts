@@ -1,13 +1,13 @@
 /** From arguments to an exit code. */
 import { createAdminClient, type AdminClient } from './admin-client.js';
 import { parseCommandLine, socketOf } from './arguments.js';
-import type { Surroundings } from './command.js';
+import type { Input, Surroundings } from './command.js';
 import { complete } from './completion.js';
 import { engineEndpoint, splitGlobals } from './docker-globals.js';
 import { createEngine, type Engine } from './engine-client.js';
 import { exitCodes, type ExitCode, Failure } from './failure.js';
 import { helpOf } from './help.js';
-import { plain } from './table.js';
+import { plainLines } from './table.js';
 import { explainUnreachable } from './unreachable.js';
 
 export interface Program {
@@ -16,6 +16,7 @@ export interface Program {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly version: string;
   readonly isRoot: boolean;
+  readonly input: Input;
   print(text: string): void;
   complain(text: string): void;
 }
@@ -30,10 +31,10 @@ export async function runProgram(program: Program): Promise<ExitCode> {
     return await run(program);
   } catch (reason) {
     if (reason instanceof Failure) {
-      program.complain(`${lines(reason.message)}\n`);
+      program.complain(`${plainLines(reason.message)}\n`);
       return reason.exitCode;
     }
-    program.complain(`this is a defect of docker openebs: ${lines(String((reason as Error).stack))}\n`);
+    program.complain(`this is a defect of docker openebs: ${plainLines(String((reason as Error).stack))}\n`);
     return exitCodes.wrong;
   }
 }
@@ -74,7 +75,8 @@ function createAdmin(engine: Engine, { given, isRoot, timeoutMs }: AdminParts): 
     const text =
       `docker talks to the engine at ${engine.endpoint}, and docker openebs to the plugin of this host alone: ` +
       'run it on that host, or name the socket of this one with --socket';
-    return { get: () => Promise.reject(new Failure(exitCodes.unreachable, text)) };
+    const refuse = () => Promise.reject(new Failure(exitCodes.unreachable, text));
+    return { get: refuse, post: refuse, remove: refuse };
   }
   const situation = { socketPath, isGiven: given !== undefined, isRoot, engine };
   return createAdminClient(
@@ -82,9 +84,4 @@ function createAdmin(engine: Engine, { given, isRoot, timeoutMs }: AdminParts): 
     (code, detail) => explainUnreachable(situation, code, detail),
     timeoutMs,
   );
-}
-
-/** Fit for a terminal, line by line. */
-function lines(text: string): string {
-  return text.split('\n').map(plain).join('\n');
 }

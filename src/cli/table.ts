@@ -9,6 +9,11 @@ export function plain(text: string): string {
   );
 }
 
+/** The same, but for the ends of lines. */
+export function plainLines(text: string): string {
+  return text.split('\n').map(plain).join('\n');
+}
+
 const GAP = '   ';
 
 /** Rows below their heads, as wide as they need be; no space at the ends of lines. */

@@ -117,6 +117,7 @@ async function runRaw(...args: string[]): Promise<Ran> {
     env: { HOME: folder },
     version: '0.1.0',
     isRoot: true,
+    input: { isTerminal: false, readLine: () => Promise.resolve(null) },
     print: (text) => (out += text),
     complain: (text) => (err += text),
   });

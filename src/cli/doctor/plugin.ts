@@ -22,7 +22,7 @@ export function lookAtPlugin(plugin: InstalledPlugin | null | undefined): Check 
   return warn('plugin', `${name}, disabled`, means, `docker plugin enable ${name.replace(/:latest$/, '')}`);
 }
 
-export async function lookAtAdminSocket(admin: AdminClient): Promise<Check> {
+export async function lookAtAdminSocket(admin: Pick<AdminClient, 'get'>): Promise<Check> {
   try {
     return judgeHealth(await admin.get<HealthMessage>('/v1/health'));
   } catch (reason) {

@@ -1,0 +1,46 @@
+import type { ChangingMessage, ClusterMessage, JoinRequest } from '../../admin/messages.js';
+import type { Call, Run, Surroundings } from '../command.js';
+import { exitCodes, Failure } from '../failure.js';
+import { changeCluster, type SeenCluster, tellEtcd } from './change.js';
+import { showMembership } from './membership.js';
+
+export const joinCluster: Run = async (call, around) => {
+  const cluster = await changeCluster(call, around, {
+    path: '/v1/cluster/join',
+    body: requestOf(call, await tokenOf(call, around)),
+    missing: isMissing,
+  });
+  tellEtcd(around, cluster);
+  return showMembership(call, around, cluster);
+};
+
+function requestOf(call: Call, token: string): JoinRequest {
+  const [advertise, discovery] = [call.text('advertise'), call.text('discovery')];
+  return {
+    token,
+    ...(advertise === undefined ? {} : { advertise }),
+    ...(discovery === undefined ? {} : { discovery }),
+  };
+}
+
+/** `-`: from the input, so that it is neither in the list of processes nor in the shell's history. */
+async function tokenOf({ names: [given = ''] }: Call, around: Surroundings): Promise<string> {
+  if (given !== '-') return given;
+  if (around.input.isTerminal) around.complain('token: ');
+  const line = await around.input.readLine();
+  if (line === null)
+    throw new Failure(exitCodes.usage, 'there is no token on the input: give it in one line');
+  return line;
+}
+
+function isMissing({ id, formation }: SeenCluster, answer: ChangingMessage | null): string | null {
+  const wanted = answer?.cluster ?? null;
+  const isIn = wanted === null ? isFormed(formation) : id === wanted && formation !== undefined;
+  if (isIn) return null;
+  const why = formation?.problem ?? null;
+  return `this host has not joined ${wanted ?? 'the cluster'} yet${why === null ? '' : `: ${why}`}`;
+}
+
+function isFormed(formation: ClusterMessage['formation']): boolean {
+  return formation !== undefined && formation.role !== 'alone';
+}
