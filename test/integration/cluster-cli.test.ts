@@ -340,8 +340,9 @@ describe('docker openebs cluster join', () => {
   });
 
   it('is done though the answer was lost', async () => {
+    const before = clusterWith({ id: 'c1', formation: alone });
     plugin.routes = {
-      'GET /v1/cluster': inTurn(clusterWith({ id: 'c1', formation: alone }), joined),
+      'GET /v1/cluster': inTurn(before, before, joined),
       'POST /v1/cluster/join': () => 'drop',
     };
     expect(await run('cluster', 'join', 'SECRET')).toMatchObject({
@@ -349,6 +350,12 @@ describe('docker openebs cluster join', () => {
       out: like(/is in cluster c2; learner/),
       err: like(/this host has not joined the cluster yet\n/),
     });
+  });
+
+  it('is not taken for done where the host was in a cluster before', async () => {
+    plugin.routes = { 'GET /v1/cluster': answer(clusterWith({})), 'POST /v1/cluster/join': () => 'drop' };
+    const { code, out } = await run('cluster', 'join', 'SECRET', '--timeout', '300ms');
+    expect([code, out]).toEqual([1, '']);
   });
 
   it('says what hinders it', async () => {

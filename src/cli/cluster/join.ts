@@ -5,10 +5,12 @@ import { changeCluster, type SeenCluster, tellEtcd } from './change.js';
 import { showMembership } from './membership.js';
 
 export const joinCluster: Run = async (call, around) => {
+  const body = requestOf(call, await tokenOf(call, around));
+  const before = await around.admin.get<ClusterMessage>('/v1/cluster');
   const cluster = await changeCluster(call, around, {
     path: '/v1/cluster/join',
-    body: requestOf(call, await tokenOf(call, around)),
-    missing: isMissing,
+    body,
+    missing: (seen, answer) => isMissing(seen, before, answer),
   });
   tellEtcd(around, cluster);
   return showMembership(call, around, cluster);
@@ -33,9 +35,15 @@ async function tokenOf({ names: [given = ''] }: Call, around: Surroundings): Pro
   return line;
 }
 
-function isMissing({ id, formation }: SeenCluster, answer: ChangingMessage | null): string | null {
+function isMissing(
+  { id, formation }: SeenCluster,
+  before: ClusterMessage,
+  answer: ChangingMessage | null,
+): string | null {
   const wanted = answer?.cluster ?? null;
-  const isIn = wanted === null ? isFormed(formation) : id === wanted && formation !== undefined;
+  // Which cluster it is was in the answer that was lost: any that it was not in before.
+  const isAnother = isFormed(formation) && !(isFormed(before.formation) && id === before.id);
+  const isIn = wanted === null ? isAnother : id === wanted && formation !== undefined;
   if (isIn) return null;
   const why = formation?.problem ?? null;
   return `this host has not joined ${wanted ?? 'the cluster'} yet${why === null ? '' : `: ${why}`}`;
