@@ -538,7 +538,13 @@ describe('docker openebs cluster leave', () => {
       { name: 'web', status: {} },
     ],
   });
-  const own = { 'GET /v1/cluster': answer(clusterWith({ id: 'c9', formation: alone })) };
+  const own = {
+    'GET /v1/cluster': inTurn(
+      clusterWith({ id: null, formation: alone }),
+      clusterWith({ formation: alone }),
+      clusterWith({ id: 'c9', formation: alone }),
+    ),
+  };
 
   it('says what it does, and waits for a cluster of its own', async () => {
     plugin.routes = {
