@@ -35,18 +35,17 @@ async function tokenOf({ names: [given = ''] }: Call, around: Surroundings): Pro
   return line;
 }
 
-function isMissing(
-  { id, formation }: SeenCluster,
-  before: ClusterMessage,
-  answer: ChangingMessage | null,
-): string | null {
+function isMissing(seen: SeenCluster, before: ClusterMessage, answer: ChangingMessage | null): string | null {
   const wanted = answer?.cluster ?? null;
-  // Which cluster it is was in the answer that was lost: any that it was not in before.
-  const isAnother = isFormed(formation) && !(isFormed(before.formation) && id === before.id);
-  const isIn = wanted === null ? isAnother : id === wanted && formation !== undefined;
-  if (isIn) return null;
-  const why = formation?.problem ?? null;
+  if (isIn(seen, before, wanted)) return null;
+  const why = seen.formation?.problem ?? null;
   return `this host has not joined ${wanted ?? 'the cluster'} yet${why === null ? '' : `: ${why}`}`;
+}
+
+/** @param wanted null: it was in the answer that was lost; any is meant that the host was not in before */
+function isIn({ id, formation }: ClusterMessage, before: ClusterMessage, wanted: string | null): boolean {
+  if (wanted !== null) return id === wanted && formation !== undefined;
+  return isFormed(formation) && !(isFormed(before.formation) && id === before.id);
 }
 
 function isFormed(formation: ClusterMessage['formation']): boolean {
