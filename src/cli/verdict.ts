@@ -104,7 +104,16 @@ function ofNodes({ nodes: { nodes }, volumes: { volumes } }: Documents): Finding
     versions.size > 1
       ? [note('nodes', `they run plugins of ${count(versions.size, 'version')}: ${few([...versions])}`)]
       : [];
-  return [...away, ...damaged, ...mixed];
+  const drained = nodes
+    .filter((node) => node.drained === true)
+    .map(({ id }) =>
+      note(
+        `node ${nameOf(id)}`,
+        'is drained: it runs no member of etcd and gets no new volumes',
+        `docker openebs node drain --undo ${nameOf(id)}, when it shall again`,
+      ),
+    );
+  return [...away, ...damaged, ...mixed, ...drained];
 }
 
 function ofAway(

@@ -155,6 +155,11 @@ const cases: readonly Case[] = [
     notes: ['nodes: they run plugins of 2 versions: 0.1.0, 0.2.0'],
   },
   {
+    name: 'a node is drained',
+    documents: withNodes(node('ID-A', 'a'), node('ID-B', 'b', { drained: true })),
+    notes: ['node b: is drained'],
+  },
+  {
     name: 'volumes are troubled',
     documents: withVolumes(
       volume('db', { error: 'its data is gone' }),
