@@ -8,12 +8,13 @@ import { createDiscovery } from './cluster/discovery/create.js';
 import type { Announcement } from './cluster/discovery/discovery.js';
 import { parseDiscovery } from './cluster/discovery/spec.js';
 import { hostPort, joinPortOf } from './cluster/formation/membership.js';
-import { carryOutTransition, readTransition } from './cluster/formation/transition.js';
+import { carryOutMove, endTransition, readTransition } from './cluster/formation/transition.js';
 import type { FormationView } from './cluster/formation/view.js';
 import { sumOf } from './cluster/join/token.js';
 import type { CreatedToken } from './cluster/join/tokens.js';
 import type { Config } from './config.js';
 import type { Ctx } from './context.js';
+import type { DataPlaneImage } from './dataplane/data-plane-image.js';
 import type { HostPaths } from './dataplane/host-paths.js';
 import type { RoleContainers } from './dataplane/role-container.js';
 import type { Engine } from './docker/engine.js';
@@ -182,11 +183,28 @@ export async function changeCluster(
 ): Promise<void> {
   const transition = await readTransition(paths);
   if (transition === null) return;
-  await carryOutTransition(ctx, transition, {
+  const keep = (cluster: string) => keepCluster(paths.view(paths.identity), cluster);
+  if (transition.kind !== 'recover')
+    return carryOutMove(ctx, transition, { paths, roles, keepCluster: keep });
+  // The rest follows when there is a connection: recoverCluster.
+  await keep(transition.cluster);
+}
+
+/** Carries out a recovery that was decided before this process began. */
+export async function recoverCluster(
+  ctx: Ctx,
+  {
     paths,
-    roles,
-    keepCluster: (cluster) => keepCluster(paths.view(paths.identity), cluster),
-  });
+    image,
+    shared: { cluster },
+  }: Pick<CompanyParts, 'paths' | 'shared'> & { readonly image: DataPlaneImage },
+): Promise<void> {
+  const transition = await readTransition(paths);
+  if (transition?.kind !== 'recover' || cluster === null) return;
+  // A start that has nothing to recover needs no engine.
+  await image.ensure(ctx);
+  await cluster.recover(ctx, transition);
+  await endTransition(paths);
 }
 
 /** Where volumes are served: for the others too, once there may be others. */

@@ -38,7 +38,9 @@ export interface CompanyParts extends Company {
   readonly graceMs: number;
   readonly certificates: () => Certificates;
   readonly membership: () => Membership;
-  readonly follow: (endpoints: readonly string[]) => Promise<void>;
+  readonly follow: (endpoints: readonly string[], incarnation: number) => Promise<void>;
+  /** Shared state at one member alone. */
+  readonly at: (clientUrl: string) => State;
   readonly run: (ctx: Ctx, incarnation: Incarnation) => Promise<void>;
   readonly stop: (ctx: Ctx) => Promise<void>;
 }
@@ -70,9 +72,20 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): Running {
     observation: new Observation({ ...parts, members }),
     stallMs: STALL_MS,
     local,
-    async follow(endpoints) {
+    incarnation: () => parts.membership().incarnation,
+    readIncarnation: (caller) => incarnationIn(caller, state),
+    async follow(endpoints, incarnation) {
       failures = 0;
-      await parts.follow(endpoints);
+      await parts.follow(endpoints, incarnation);
+    },
+    async meet(caller, url) {
+      const other = parts.at(url);
+      try {
+        const found = await incarnationIn(caller, other).catch(() => -1);
+        if (found > parts.membership().incarnation) etcd.moveTo([url]);
+      } finally {
+        await other.close();
+      }
     },
     search() {
       failures += 1;
@@ -100,6 +113,11 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): Running {
 }
 
 const RECORD_MS = 5000;
+
+async function incarnationIn(ctx: Ctx, state: Pick<State, 'get'>): Promise<number> {
+  const entry = await state.get(withDeadline(ctx, RECORD_MS), keys.cluster);
+  return entry === null ? 0 : (records.cluster.decode(entry.key, entry.value).incarnation ?? 0);
+}
 
 function serveJoins(
   ctx: Ctx,

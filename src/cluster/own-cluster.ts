@@ -8,9 +8,11 @@ import type { Log } from '../log.js';
 import { createEtcdState, type EtcdState } from '../state/etcd-state.js';
 import type { State } from '../state/state.js';
 import { type Certificates, ensureCertificates } from './certificates.js';
+import { recover } from './backup/recover.js';
 import { type Company, keepCompany, type Running } from './among-peers.js';
 import { readIncarnation } from './formation/incarnation.js';
-import { alone, type Membership, readMembership, writeMembership } from './formation/membership.js';
+import { alone, type Membership, readMembership, urlOf, writeMembership } from './formation/membership.js';
+import type { Recovery } from './formation/transition.js';
 import { namingFullDisk } from './full-disk.js';
 import { createTokens, type Tokens } from './join/tokens.js';
 import { ensureOwnEtcd, ETCD_CONTAINER, type OwnEtcdOptions, runMember } from './own-etcd.js';
@@ -33,6 +35,8 @@ export interface OwnCluster {
   readonly tokens: Tokens;
   /** Makes the member on this host run, where there is one. */
   ensure(ctx: Ctx): Promise<void>;
+  /** As decided before this process began: before anything else looks at etcd. Idempotent. */
+  recover(ctx: Ctx, recovery: Recovery): Promise<void>;
   /** Nothing to do for a host that is alone. Goes on until the signal aborts. */
   keepCompany(ctx: Ctx, company: Company): Running | null;
 }
@@ -49,11 +53,14 @@ export async function openOwnCluster(parts: OwnClusterParts): Promise<OwnCluster
   const tokens = createTokens(named);
   const options = { ...parts, advertise };
 
-  async function follow(endpoints: readonly string[]): Promise<void> {
+  async function change(to: Membership): Promise<void> {
+    membership = to;
+    await writeMembership(paths, to);
+  }
+  async function follow(endpoints: readonly string[], incarnation: number): Promise<void> {
     state.moveTo(endpoints);
-    if (endpoints.join() === membership.endpoints.join()) return;
-    membership = { ...membership, endpoints };
-    await writeMembership(paths, membership);
+    const isSame = endpoints.join() === membership.endpoints.join() && incarnation === membership.incarnation;
+    if (!isSame) await change({ ...membership, endpoints, incarnation });
   }
 
   return {
@@ -67,6 +74,11 @@ export async function openOwnCluster(parts: OwnClusterParts): Promise<OwnCluster
       certificates = await makeCertificates();
       if (certificates.renewed.length > 0) state.renew(tlsOf(certificates));
       await ensureMember(ctx, options, certificates);
+    },
+    async recover(ctx, recovery) {
+      const done = await recover(ctx, recovery, { ...options, certificates });
+      await change({ ...membership, endpoints: [ownUrl(membership, port)], incarnation: done });
+      state.moveTo(membership.endpoints);
     },
     keepCompany(ctx, company) {
       if (advertise === null) return null;
@@ -82,11 +94,16 @@ export async function openOwnCluster(parts: OwnClusterParts): Promise<OwnCluster
         certificates: () => certificates,
         membership: () => membership,
         follow,
+        at: (url) => createEtcdState({ endpoints: [url], tls: tlsOf(certificates), log }),
         run: (limited, incarnation) => runMember(limited, options, certificates, incarnation),
         stop: (limited) => parts.roles.remove(limited, ETCD_CONTAINER, 0),
       });
     },
   };
+}
+
+function ownUrl({ advertise }: Membership, port: number): string {
+  return urlOf(advertise ?? '127.0.0.1', port);
 }
 
 /** A host that is alone begins one; among others it becomes a member when it is told to, and never by itself. */

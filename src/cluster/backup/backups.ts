@@ -108,6 +108,10 @@ async function listBackups(paths: HostPaths): Promise<BackupFile[]> {
   return found.flat().toSorted((one, other) => other.createdAt.localeCompare(one.createdAt));
 }
 
-function fileOf(file: string, bytes: number, { cluster, createdAt, keys: count, revision }: BackupHead): BackupFile {
+function fileOf(
+  file: string,
+  bytes: number,
+  { cluster, createdAt, keys: count, revision }: BackupHead,
+): BackupFile {
   return { file, bytes, cluster, createdAt, keys: count, revision };
 }

@@ -33,7 +33,8 @@ export interface Backup {
 /** @throws AppError `unavailable` for a state that has no record of a cluster: it is none, or has lost its data */
 export async function encodeBackup({ entries, revision }: Snapshot, now = new Date()): Promise<Buffer> {
   const record = entries.find(({ key }) => key === keys.cluster);
-  if (!record) throw new AppError('unavailable', 'what etcd has is no state of a cluster: there is no record of one');
+  if (!record)
+    throw new AppError('unavailable', 'what etcd has is no state of a cluster: there is no record of one');
   const { id, incarnation = 0 } = records.cluster.decode(record.key, record.value);
   const kept = entries.filter(({ leaseId }) => leaseId === undefined);
   const lines = kept.map(({ key, value }) => JSON.stringify([key, value])).join('\n');

@@ -29,7 +29,10 @@ const RESCUE = 'rescue';
 export interface Rescue {
   readonly paths: HostPaths;
   /** An etcd of its own over this directory of the host, that answers alone; and its end. */
-  readonly runAlone: (ctx: Ctx, directory: string) => Promise<{ readonly state: State; end(): Promise<void> }>;
+  readonly runAlone: (
+    ctx: Ctx,
+    directory: string,
+  ) => Promise<{ readonly state: State; end(): Promise<void> }>;
 }
 
 /** What this host's member has, as a backup; answers its path. Done once, however often it is begun. */
@@ -45,7 +48,9 @@ export async function rescue(ctx: Ctx, name: string, { paths, runAlone }: Rescue
   const copy = path.join(paths.etcdData, RESCUE);
   await rm(paths.view(copy), { recursive: true, force: true });
   await mkdir(paths.view(copy), { recursive: true, mode: 0o700 });
-  await cp(path.join(paths.view(paths.etcdData), 'member'), path.join(paths.view(copy), 'member'), { recursive: true });
+  await cp(path.join(paths.view(paths.etcdData), 'member'), path.join(paths.view(copy), 'member'), {
+    recursive: true,
+  });
   const alone = await runAlone(ctx, copy);
   try {
     const snapshot: Snapshot = await alone.state.range(withDeadline(ctx, LOAD_TIMEOUT_MS), keys.root);
@@ -58,15 +63,23 @@ export async function rescue(ctx: Ctx, name: string, { paths, runAlone }: Rescue
 }
 
 /** Fills an etcd that has nothing yet. @returns the incarnation that the cluster has now */
-export async function load(ctx: Ctx, { head, entries }: Backup, state: Pick<State, 'get' | 'transact'>): Promise<number> {
+export async function load(
+  ctx: Ctx,
+  { head, entries }: Backup,
+  state: Pick<State, 'get' | 'transact'>,
+): Promise<number> {
   const limited = withDeadline(ctx, LOAD_TIMEOUT_MS);
   const incarnation = head.incarnation + 1;
   if ((await state.get(limited, keys.cluster)) !== null) return incarnation;
   // Members and their manager are of the old etcd.
-  const kept = entries.filter(([key]) => key !== keys.cluster && !key.startsWith(keys.duties) && key !== keys.manager);
+  const kept = entries.filter(
+    ([key]) => key !== keys.cluster && !key.startsWith(keys.duties) && key !== keys.manager,
+  );
   for (let at = 0; at < kept.length; at += OPERATIONS) {
     await failPoint('before recovery load');
-    const then = kept.slice(at, at + OPERATIONS).map(([key, value]): Operation => ({ put: key, value, common: true }));
+    const then = kept
+      .slice(at, at + OPERATIONS)
+      .map(([key, value]): Operation => ({ put: key, value, common: true }));
     await state.transact(limited, { if: [], then });
   }
   const [, value = ''] = entries.find(([key]) => key === keys.cluster) ?? [];
