@@ -1,5 +1,9 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { createLog } from '../../src/log.js';
 import { createEtcdState } from '../../src/state/etcd-state.js';
+import { openLocalState } from '../../src/state/local-state.js';
 import { createMemoryState } from '../../src/state/memory-state.js';
 import { startEtcd } from '../support/etcd.js';
 import { describeState } from './state-contract.js';
@@ -9,6 +13,19 @@ const log = createLog('silent');
 describeState('memory', () => {
   const state = createMemoryState();
   return Promise.resolve({ state, second: state, end: () => state.close() });
+});
+
+describeState('a file of this host', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'openebs-state-'));
+  const state = await openLocalState({ directory, shown: '/var/lib/openebs/local', log });
+  return {
+    state,
+    second: state,
+    async end() {
+      await state.close();
+      rmSync(directory, { recursive: true });
+    },
+  };
 });
 
 describeState('etcd', async () => {
