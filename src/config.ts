@@ -23,6 +23,10 @@ export const settings = {
   LOG_LEVEL: ['info', 'How much is logged: debug, info, warn, error, fatal or silent'],
   NODE_ID: ['', "This host's name in the cluster; empty: the ID of its Docker engine"],
   DOCKER_SOCKET: ['/run/docker.sock', "The engine's socket, a path of the host below /run"],
+  CLUSTER: [
+    'etcd',
+    'Where state is kept: in etcd, or none: by this host itself, in a file; one host alone, and no etcd at all',
+  ],
   ETCD_ENDPOINTS: ['', 'URLs of an etcd of yours, separated by commas; empty: the plugin runs its own'],
   ETCD_CA_FILE: ['', 'Certificate authority of that etcd, a path of the host below /var/lib'],
   ETCD_CERT_FILE: ['', 'Client certificate for that etcd, a path of the host below /var/lib'],
@@ -68,11 +72,22 @@ export type SettingName = keyof typeof settings;
 const varLib = hostPath('/var/lib');
 const file = text((value) => (value === '' ? undefined : varLib(value)));
 
+/** What says which etcd, where that is not ours. */
+const ofYourEtcd = [
+  'ETCD_ENDPOINTS',
+  'ETCD_CA_FILE',
+  'ETCD_CERT_FILE',
+  'ETCD_KEY_FILE',
+  'ETCD_USER',
+  'ETCD_PASSWORD_FILE',
+] as const;
+
 const schema = z
   .object({
     LOG_LEVEL: z.enum(logLevels),
     NODE_ID: matching(/^([a-zA-Z0-9][a-zA-Z0-9_.:-]{0,127})?$/, 'letters, digits, "_", ".", ":" and "-"'),
     DOCKER_SOCKET: text(hostPath('/run')),
+    CLUSTER: z.enum(['etcd', 'none']),
     ETCD_ENDPOINTS: text((value) =>
       value === '' ? [] : value.split(',').map((url) => endpoint(url.trim())),
     ),
@@ -113,8 +128,8 @@ const schema = z
     const secure = values.ETCD_ENDPOINTS.filter((url) => url.startsWith('https:')).length;
     const least = sizeLimits.minBytes[values.DEFAULT_FS];
     const { first, last } = values.TARGET_PORTS;
-    const alone = values.ETCD_ENDPOINTS.length === 0;
-    const etcdMeets = alone && values.ETCD_PORT >= first - 1 && values.ETCD_PORT <= last;
+    const runsEtcd = values.CLUSTER === 'etcd' && values.ETCD_ENDPOINTS.length === 0;
+    const etcdMeets = runsEtcd && values.ETCD_PORT >= first - 1 && values.ETCD_PORT <= last;
     complain(
       'ETCD_ENDPOINTS',
       'must be all http or all https',
@@ -135,6 +150,14 @@ const schema = z
       'needs CONSUL_KEY_FILE, and the other way round',
       !values.CONSUL_CERT_FILE !== !values.CONSUL_KEY_FILE,
     );
+    for (const name of ofYourEtcd) {
+      const isGiven = (values[name] ?? '').length > 0;
+      complain(
+        name,
+        'is for an etcd, and CLUSTER=none uses none: empty one',
+        isGiven && values.CLUSTER === 'none',
+      );
+    }
     complain('ETCD_PORT', 'it and the port above must lie outside TARGET_PORTS', etcdMeets);
     complain(
       'DEFAULT_SIZE',
@@ -152,8 +175,9 @@ function shape(values: Values) {
     nodeId: values.NODE_ID,
     /** A path of the host, like all files here: a managed plugin finds it below its own mounts. */
     dockerSocket: values.DOCKER_SOCKET,
+    cluster: values.CLUSTER,
     etcd: Object.freeze({
-      /** None: the plugin runs its own. */
+      /** Empty: the plugin runs its own, unless `cluster` is none. */
       endpoints: Object.freeze(values.ETCD_ENDPOINTS),
       caFile: values.ETCD_CA_FILE,
       certFile: values.ETCD_CERT_FILE,

@@ -18,6 +18,8 @@ export interface HostPaths {
   readonly container: (name: string) => string;
   readonly containers: string;
   readonly etcdData: string;
+  /** What this host keeps itself where there is no etcd. */
+  readonly localState: string;
   readonly certificates: string;
   readonly cache: string;
   /** Where the plugin mounts file systems: below propagatedMount, in the plugin's own tree. */
@@ -38,6 +40,7 @@ export function createHostPaths(hostRoot: string, mountRoot: string): HostPaths 
     container: (name) => path.join(state, 'containers', name),
     containers: path.join(state, 'containers'),
     etcdData: path.join(state, 'etcd'),
+    localState: path.join(state, 'local'),
     certificates: path.join(state, 'certificates'),
     cache: path.join(state, 'cache'),
     mountpoint: (volumeId) => path.join(mountRoot, volumeId),
