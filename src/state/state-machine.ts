@@ -38,9 +38,11 @@ export class StateMachine {
   }
 
   list(prefix: string): Snapshot {
-    const entries = [...this.#entries.values()].filter(({ key }) => key.startsWith(prefix));
-    entries.sort((a, b) => Buffer.compare(Buffer.from(a.key), Buffer.from(b.key)));
-    return { entries, revision: this.#revision };
+    const found = [...this.#entries.values()].filter(({ key }) => key.startsWith(prefix));
+    // As etcd sorts: by the bytes of the keys.
+    const sorted = found.map((entry) => ({ entry, bytes: Buffer.from(entry.key) }));
+    sorted.sort((a, b) => Buffer.compare(a.bytes, b.bytes));
+    return { entries: sorted.map(({ entry }) => entry), revision: this.#revision };
   }
 
   /** Null: a comparison does not hold. @throws AppError `conflict` when it puts below a lease that is gone */
