@@ -53,16 +53,18 @@ async function contentOf(state: State): Promise<Map<string, string>> {
   return new Map(entries.map(({ key, value }) => [key, value]));
 }
 
-/** Writes until one is refused; answers what was acknowledged, and why it ended. */
-async function fill(state: State, bytes: number): Promise<{ kept: Map<string, string>; reason: unknown }> {
+/** Writes until one is refused; answers what was acknowledged, how long the file was then, and why it ended. */
+async function fill(state: State, bytes: number) {
   const kept = await contentOf(state);
+  let size = 0;
   for (let number = 0; ; number += 1) {
     const [key, value] = [`/fill${String(number)}`, `${String(number)}${'.'.repeat(bytes)}`];
     try {
       await put(state, key, value);
       kept.set(key, value);
-    } catch (reason) {
-      return { kept, reason };
+      ({ size } = statSync(join(disk, 'local/state')));
+    } catch (reason: unknown) {
+      return { kept, size, reason };
     }
   }
 }
@@ -74,7 +76,7 @@ test.each([
   await mount(disk, '-t', 'tmpfs', '-o', 'size=512k', 'none');
   writeFileSync(join(disk, 'ballast'), Buffer.alloc(100 * 1024));
   const state = await start();
-  const { kept, reason } = await fill(state, bytes);
+  const { kept, size: full, reason } = await fill(state, bytes);
   expect(reason).toMatchObject({
     code: 'no_space',
     message: expect.stringContaining('disk is full') as string,
@@ -87,6 +89,8 @@ test.each([
     await expect(state.lease(ctx, 5000, 'x'.repeat(9000))).rejects.toMatchObject({ code: 'no_space' });
   }
   expect(await contentOf(state)).toEqual(kept);
+  // Nothing of what was refused is left for a restart to find.
+  expect(statSync(join(disk, 'local/state')).size).toBe(full);
   await state.close();
   // A restart on the full disk has all of it, too.
   const again = await start();
