@@ -4,7 +4,8 @@
  * them down before anybody sees them, or take them back.
  */
 import { AppError } from '../errors.js';
-import type { Entry, Operation, Snapshot, Transaction, WatchEvent } from './state.js';
+import type { Comparison, Entry, Operation, Snapshot, Transaction, WatchEvent } from './state.js';
+import { SortedKeys } from './sorted-keys.js';
 import { holds } from './transaction.js';
 
 export type Change = Extract<WatchEvent, { type: 'changes' }>['changes'][number];
@@ -21,6 +22,7 @@ export interface Step {
 
 export class StateMachine {
   readonly #entries = new Map<string, Entry>();
+  readonly #keys = new SortedKeys();
   /** ID -> TTL it was granted with. */
   readonly #leases = new Map<string, number>();
   #revision = 1;
@@ -38,19 +40,37 @@ export class StateMachine {
   }
 
   list(prefix: string): Snapshot {
-    const found = [...this.#entries.values()].filter(({ key }) => key.startsWith(prefix));
     // As etcd sorts: by the bytes of the keys.
-    const sorted = found.map((entry) => ({ entry, bytes: Buffer.from(entry.key) }));
-    sorted.sort((a, b) => Buffer.compare(a.bytes, b.bytes));
+    const sorted = this.#below(prefix).map((entry) => ({ entry, bytes: Buffer.from(entry.key) }));
+    sorted.sort((x, y) => Buffer.compare(x.bytes, y.bytes));
     return { entries: sorted.map(({ entry }) => entry), revision: this.#revision };
   }
 
   /** Null: a comparison does not hold. @throws AppError `conflict` when it puts below a lease that is gone */
   transact({ if: comparisons, then: operations }: Transaction): Step | null {
-    if (!comparisons.every((comparison) => holds(comparison, this.#entries))) return null;
+    if (!comparisons.every((comparison) => this.#holds(comparison))) return null;
     const revision = this.#revision + 1;
     const changes = operations.flatMap((operation) => this.#changes(operation, revision));
     return { revision: changes.length === 0 ? this.#revision : revision, changes };
+  }
+
+  #holds(comparison: Comparison): boolean {
+    if (!('prefix' in comparison)) return holds(comparison, this.#entries);
+    return this.#below(comparison.prefix).every(({ modRevision }) => modRevision <= comparison.noPutAfter);
+  }
+
+  #below(prefix: string): Entry[] {
+    return this.#keys.below(prefix).flatMap((key) => this.#entries.get(key) ?? []);
+  }
+
+  #put(entry: Entry): void {
+    this.#entries.set(entry.key, entry);
+    this.#keys.add(entry.key);
+  }
+
+  #remove(key: string): void {
+    this.#entries.delete(key);
+    this.#keys.remove(key);
   }
 
   #changes(operation: Operation, revision: number): Change[] {
@@ -87,16 +107,16 @@ export class StateMachine {
       return [key, this.#entries.get(key)] as const;
     });
     for (const change of changes) {
-      if (change.type === 'put') this.#entries.set(change.entry.key, change.entry);
-      else this.#entries.delete(change.key);
+      if (change.type === 'put') this.#put(change.entry);
+      else this.#remove(change.key);
     }
     if (grant) this.#leases.set(grant.id, grant.ttlMs);
     if (end !== undefined) this.#leases.delete(end);
     this.#revision = revision;
     return () => {
       for (const [key, entry] of entries) {
-        if (entry) this.#entries.set(key, entry);
-        else this.#entries.delete(key);
+        if (entry) this.#put(entry);
+        else this.#remove(key);
       }
       if (grant) this.#leases.delete(grant.id);
       if (end !== undefined && before.ttlMs !== undefined) this.#leases.set(end, before.ttlMs);
