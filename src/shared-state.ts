@@ -34,7 +34,8 @@ export async function connectState(ctx: Ctx, config: Config, parts: SharedStateP
   const refusal = await refuseToHide(parts.paths, config.cluster, ctx.log);
   if (refusal !== null) {
     ctx.log.error({ err: refusal }, 'CLUSTER was changed below existing volumes');
-    const which = { none: isLocal, own: false, endpoints: [] };
+    const { endpoints } = config.etcd;
+    const which = { none: isLocal, own: !isLocal && endpoints.length === 0, endpoints };
     return { state: createRefusingState(refusal), which, ensureEtcd: () => Promise.reject(refusal) };
   }
   if (isLocal) return connectLocal(ctx, parts);

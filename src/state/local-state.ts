@@ -88,7 +88,7 @@ class FileKeeper implements Keeper {
   async #open(): Promise<void> {
     const { directory, shown } = this.#options;
     try {
-      this.#owner ??= await own(directory);
+      this.#owner ??= await own(directory, shown);
       await removeUnfinished(directory);
       const { file, machine } = await StateFile.open(fileOf(this.#options));
       [this.#file, this.#machine] = [file, machine];

@@ -19,8 +19,11 @@ export interface Owner {
 
 const SOCKET = /^owner-[0-9a-f]{16}\.sock$/;
 
-/** @throws `unavailable` while another process has it; what the file system says otherwise */
-export async function own(directory: string): Promise<Owner> {
+/**
+ * @param shown what the host calls the directory
+ * @throws `unavailable` while another process has it; what the file system says otherwise
+ */
+export async function own(directory: string, shown: string): Promise<Owner> {
   const mine = `owner-${randomBytes(8).toString('hex')}.sock`;
   const server = createServer((socket) => socket.destroy());
   await listen(server, path.join(directory, mine));
@@ -34,7 +37,7 @@ export async function own(directory: string): Promise<Owner> {
     for (const name of await readdir(directory)) {
       if (!SOCKET.test(name) || name === mine) continue;
       if (await isLive(path.join(directory, name)))
-        throw new AppError('unavailable', 'another process of the plugin has it: it is waited for');
+        throw new AppError('unavailable', `cannot use ${shown}: another process of the plugin has it still`);
       await rm(path.join(directory, name), { force: true });
     }
     // Between its making and its listening, another process may have taken it for dead.
