@@ -231,7 +231,8 @@ async function openRecords(
     volumes: () => opened?.list(keys.volumes) ?? [],
     forget: () => opened?.forget(keys.cluster),
   };
-  const state = sameCluster(shared.state, { known, log: ctx.log });
+  const called = shared.which.none ? { called: `the file in ${paths.localState}` } : {};
+  const state = sameCluster(shared.state, { known, log: ctx.log, ...called });
   opened = await openReplica({
     state,
     prefixes: [

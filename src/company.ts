@@ -66,6 +66,9 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): KeptCompany {
     init: (wish) => actions.init(ctx, wish),
     join: (wish) => actions.join(ctx, wish),
     leave: (wish) => actions.leave(ctx, wish),
+    recover: (wish) => actions.recover(ctx, wish),
+    makeBackup: () => own.backups.make(ctx),
+    backups: () => own.backups.list(),
     setVoters: (voters) => actions.setVoters(ctx, voters),
     createToken: async (ttlMs) => newTokenOf(await actions.createToken(ctx, ttlMs)),
     tokens: async () => (await own.tokens.list(ctx)).map(tokenOf),
@@ -73,6 +76,7 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): KeptCompany {
     removeNode: (node, wish) => actions.removeNode(ctx, node, wish),
     setNode: (node, wish) => actions.setNode(ctx, node, wish),
   };
+  const backingUp = own.backups.run(ctx);
   const { advertise } = own.membership();
   const authority = sumOf(new X509Certificate(own.certificates().ca).raw);
   const announcement = advertise === null ? null : announce(ctx, parts, { advertise, authority });
@@ -80,11 +84,12 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): KeptCompany {
     view: async (caller) => {
       const view = (await running?.formation.view(caller)) ?? ALONE;
       const joinAt = advertise === null ? null : hostPort(advertise, joinPortOf(own.port));
-      return { ...view, advertise, joinAt, backup: null };
+      const { change = null } = own.membership();
+      return { ...view, advertise, joinAt, change, backup: (await own.backups.list())[0] ?? null };
     },
     duties,
     async close() {
-      await Promise.all([running?.stop(), announcement?.close()]);
+      await Promise.all([running?.stop(), announcement?.close(), backingUp]);
     },
   };
 }

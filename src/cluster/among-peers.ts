@@ -78,15 +78,7 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): Running {
       failures = 0;
       await parts.follow(endpoints, incarnation);
     },
-    async meet(caller, url) {
-      const other = parts.at(url);
-      try {
-        const found = await incarnationIn(caller, other).catch(() => -1);
-        if (found > parts.membership().incarnation) etcd.moveTo([url]);
-      } finally {
-        await other.close();
-      }
-    },
+    meet: (caller, url) => meet(caller, parts, url),
     search() {
       failures += 1;
       const known = new Set([...parts.membership().endpoints, ...parts.knownUrls()]);
@@ -110,6 +102,16 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): Running {
       await ended;
     },
   };
+}
+
+async function meet(ctx: Ctx, { at, etcd, membership }: CompanyParts, url: string): Promise<void> {
+  const other = at(url);
+  try {
+    const found = await incarnationIn(ctx, other).catch(() => -1);
+    if (found > membership().incarnation) etcd.moveTo([url]);
+  } finally {
+    await other.close();
+  }
 }
 
 const RECORD_MS = 5000;

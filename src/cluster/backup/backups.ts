@@ -33,10 +33,10 @@ export interface BackupsDeps {
   /** How many are kept. */
   readonly keep: number;
   /** Whether this host has data of the cluster to keep: a spare has none. */
-  readonly isKeeper: () => boolean;
+  readonly isKeeper: () => Promise<boolean>;
 }
 
-const SUFFIX = '.openebs-backup.gz';
+export const BACKUP_SUFFIX = '.openebs-backup.gz';
 const MAKE_TIMEOUT_MS = 120_000;
 const LOOK_MS = 60_000;
 const FIRST_MS = 30_000;
@@ -59,7 +59,7 @@ export function createBackups(deps: BackupsDeps): Backups {
         // A clock that was set back makes the newest one of the future: then it counts as due.
         const [newest] = await list().catch(() => []);
         const ageMs = newest ? Math.abs(Date.now() - Date.parse(newest.createdAt)) : Infinity;
-        if (deps.isKeeper() && ageMs >= everyMs)
+        if (ageMs >= everyMs && (await deps.isKeeper()))
           await make(ctx).catch((err: unknown) => {
             if (!ctx.signal.aborted) ctx.log.warn({ err }, 'no backup could be made');
           });
@@ -75,7 +75,7 @@ export async function writeBackup(paths: HostPaths, snapshot: Snapshot, name?: s
   const now = new Date();
   const content = await encodeBackup(snapshot, now);
   const stamp = now.toISOString().replace(/[:.]/g, '-');
-  const file = path.join(paths.backups, name ?? `${stamp}-r${String(snapshot.revision)}${SUFFIX}`);
+  const file = path.join(paths.backups, name ?? `${stamp}-r${String(snapshot.revision)}${BACKUP_SUFFIX}`);
   await writeFileAtomic(paths.view(file), content);
   return fileOf(file, content.length, (await decodeBackup(file, content)).head);
 }
@@ -93,7 +93,7 @@ export async function readBackup(paths: HostPaths, file: string): Promise<Backup
 
 async function listBackups(paths: HostPaths): Promise<BackupFile[]> {
   const directory = paths.view(paths.backups);
-  const names = (await readdir(directory).catch(() => [])).filter((name) => name.endsWith(SUFFIX));
+  const names = (await readdir(directory).catch(() => [])).filter((name) => name.endsWith(BACKUP_SUFFIX));
   const found = await Promise.all(
     names.map(async (name) => {
       const file = path.join(paths.backups, name);

@@ -292,6 +292,24 @@ describe('the status', () => {
     );
   });
 
+  it('says of a host without a cluster that it keeps its state itself, and what is wrong with that', () => {
+    const alone = { ...etcd, none: true, own: false, endpoints: [] };
+    const documents = { ...well, cluster: { ...well.cluster, etcd: alone } };
+    const text = textOf(documents, findingsOf(documents));
+    expect(text).toContain('etcd          none, no cluster: this host keeps its state itself\n');
+    expect(text).toContain('All is well.');
+    const why = '/var/lib/openebs/local/state is damaged at byte 7: restore it';
+    const broken = { ...alone, usable: false, problem: why };
+    const damaged = {
+      ...withHealth({ problems: { etcd: why, cluster: why } }),
+      cluster: { ...well.cluster, etcd: broken },
+    };
+    const shown = textOf(damaged, findingsOf(damaged));
+    expect(shown).toContain('keeps its state itself; NOT USABLE\n');
+    expect(shown).toContain(`1 thing is wrong:\n  state of this host: ${why}\n`);
+    expect(shown).not.toContain('openebs-etcd');
+  });
+
   it('shows nothing that a terminal would obey', () => {
     const documents = withVolumes(volume('db', { error: 'bad\u001b[2J' }));
     expect(textOf(documents, findingsOf(documents))).toContain('bad\\u{1b}[2J');
