@@ -112,7 +112,7 @@ async function change<T>(
     return await client.attempt(budget, call);
   } catch (reason) {
     const text = reason instanceof Error ? reason.message : String(reason);
-    if (/Peer URLs? already exists/i.test(text))
+    if (/Peer URLs? already exists|member ID already exist/i.test(text))
       throw new AppError('conflict', `${doing}: a member has this address already`, { cause: reason });
     if (notNow.test(text))
       throw new AppError(

@@ -123,7 +123,12 @@ test('with the majority gone for good nothing is guessed; a person forms it anew
   const id = (await clusterOf(a)).id!;
   await runOn(a, 'kept', 'echo last > /data/word');
   await Promise.all(others.map((host) => host.powerOff()));
-  await waitForFormation(a, 'etcd has no majority', (_formation, { etcd }) => !etcd.usable, 60_000);
+  await waitForFormation(
+    a,
+    'etcd has no majority, and its own view is not taken for the list of the members',
+    ({ members: seen }, { etcd }) => !etcd.usable && seen.length === 0,
+    60_000,
+  );
   await expect(admin(a, 'POST', '/v1/cluster/recover', { confirm: 'yes' })).rejects.toThrow(
     `form etcd anew for cluster ${id}`,
   );
