@@ -54,6 +54,7 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): KeptCompany {
     hostname,
     knownUrls: () => clientUrls(replica),
   });
+  const alone = own.careAlone(ctx);
   const actions = createActions(parts, { own, running, hostname });
   const duties: ClusterDuties = {
     init: (wish) => actions.init(ctx, wish),
@@ -69,12 +70,14 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): KeptCompany {
   return {
     view: async (caller) => {
       const { advertise } = own.membership();
-      const view = (await running?.formation.view(caller)) ?? ALONE;
+      const view = (await running?.formation.view(caller)) ?? { ...ALONE, ...alone?.view() };
       const joinAt = advertise === null ? null : hostPort(advertise, joinPortOf(own.port));
       return { ...view, advertise, joinAt, backup: null };
     },
     duties,
-    close: async () => running?.stop(),
+    close: async () => {
+      await Promise.all([running?.stop(), alone?.stop()]);
+    },
   };
 }
 

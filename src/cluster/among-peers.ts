@@ -7,6 +7,8 @@ import type { EtcdState } from '../state/etcd-state.js';
 import { keys } from '../state/keys.js';
 import { records } from '../state/records.js';
 import type { State } from '../state/state.js';
+import { createCare } from './care/care.js';
+import { isCaretaker } from './care/caretaker.js';
 import type { Certificates } from './certificates.js';
 import { createFormation, type Formation } from './formation/formation.js';
 import type { Incarnation } from './formation/incarnation.js';
@@ -17,6 +19,7 @@ import { Observation } from './formation/observation.js';
 import type { JoinAnswer } from './join/messages.js';
 import { type JoinServer, startJoinServer } from './join/server.js';
 import type { Tokens } from './join/tokens.js';
+import { QUOTA_BYTES } from './own-etcd.js';
 
 /** What a host knows of itself and the others. */
 export interface Company {
@@ -63,10 +66,18 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): Running {
   let leaving = false;
   let failures = 0;
   const local = createLocalMember({ ...parts, members, isLeaving: () => leaving });
+  const lock = createManagerLock(parts.node, state);
+  const care = createCare({
+    members,
+    quotaBytes: QUOTA_BYTES,
+    graceMs: parts.graceMs,
+    isMine: (caller, observed) => isCaretaker(caller, lock, { observed, has: local.has }),
+  });
   const formation = createFormation({
     ...parts,
     members,
-    lock: createManagerLock(parts.node, state),
+    care,
+    lock,
     observation: new Observation({ ...parts, members }),
     stallMs: STALL_MS,
     local,

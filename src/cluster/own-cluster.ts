@@ -7,13 +7,14 @@ import type { RoleContainers } from '../dataplane/role-container.js';
 import type { Log } from '../log.js';
 import { createEtcdState, type EtcdState } from '../state/etcd-state.js';
 import type { State } from '../state/state.js';
+import { type LoneCare, startLoneCare } from './care/lone-care.js';
 import { type Certificates, ensureCertificates } from './certificates.js';
 import { type Company, keepCompany, type Running } from './among-peers.js';
 import { readIncarnation } from './formation/incarnation.js';
 import { alone, type Membership, readMembership, writeMembership } from './formation/membership.js';
 import { namingFullDisk } from './full-disk.js';
 import { createTokens, type Tokens } from './join/tokens.js';
-import { ensureOwnEtcd, ETCD_CONTAINER, type OwnEtcdOptions, runMember } from './own-etcd.js';
+import { ensureOwnEtcd, ETCD_CONTAINER, type OwnEtcdOptions, QUOTA_BYTES, runMember } from './own-etcd.js';
 
 export interface OwnClusterParts extends Omit<OwnEtcdOptions, 'advertise'> {
   readonly roles: RoleContainers;
@@ -35,6 +36,8 @@ export interface OwnCluster {
   ensure(ctx: Ctx): Promise<void>;
   /** Nothing to do for a host that is alone. Goes on until the signal aborts. */
   keepCompany(ctx: Ctx, company: Company): Running | null;
+  /** What a host that is alone needs instead; null for one that is not. Goes on until the signal aborts. */
+  careAlone(ctx: Ctx): LoneCare | null;
 }
 
 export async function openOwnCluster(parts: OwnClusterParts): Promise<OwnCluster> {
@@ -86,7 +89,12 @@ export async function openOwnCluster(parts: OwnClusterParts): Promise<OwnCluster
         stop: (limited) => parts.roles.remove(limited, ETCD_CONTAINER, 0),
       });
     },
+    careAlone: (ctx) => (advertise === null ? careAlone(ctx, state, parts) : null),
   };
+}
+
+function careAlone(ctx: Ctx, state: EtcdState, { graceMs }: OwnClusterParts): LoneCare {
+  return startLoneCare(ctx, { graceMs, state, members: state.members, quotaBytes: QUOTA_BYTES });
 }
 
 /** A host that is alone begins one; among others it becomes a member when it is told to, and never by itself. */
