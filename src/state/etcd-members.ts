@@ -80,7 +80,7 @@ function createCare({ client, single, slow }: EtcdMembersParts): MemberCare {
         if (kind !== 'NOSPACE') continue;
         // One by one: etcd takes no number for all.
         const request = { action: 'Deactivate', memberID: member, alarm: 'Nospace' } as const;
-        await change(client, ctx, 'disarming NOSPACE', (etcd, options) =>
+        await client.repeat(client.budget(ctx), 'disarming NOSPACE', (etcd, options) =>
           etcd.maintenance.alarm(request, options),
         );
       }
