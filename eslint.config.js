@@ -37,6 +37,7 @@ const owners = {
   etcd3: ['src/state/**'],
   express: ['src/volume-driver/**', 'src/admin/**', 'src/standalone/**', 'src/cluster/**'],
   'node:child_process': ['src/dataplane/command.ts'],
+  'node:dgram': ['src/cluster/**'],
   '@peculiar/x509': ['src/cluster/**'],
   'prom-client': ['src/registrator/**'],
   'quickjs-emscripten-core': ['src/registrator/**'],

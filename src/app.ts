@@ -13,7 +13,7 @@ import { createClusterView } from './admin/cluster-view.js';
 import type { AdminServer } from './admin/server.js';
 import { startBackground, type Background } from './background.js';
 import { refuseBlankState } from './blank-state.js';
-import { changeCluster, inCluster, keepCompany } from './company.js';
+import { changeCluster, inCluster, keepCompany, recoverCluster } from './company.js';
 import type { Config } from './config.js';
 import type { Ctx } from './context.js';
 import { loadDataPlaneImage, withImage, type DataPlaneImage } from './dataplane/data-plane-image.js';
@@ -111,6 +111,11 @@ async function start(ctx: Ctx, config: Config, around: Surroundings, service: St
   const dataPlane = { roles, paths, cluster: identity.cluster };
   service.waitsFor('its certificates and settings');
   const shared = await connectState(ctx, config, { ...dataPlane, image: image.reference });
+  await recoverCluster(ctx, { paths, image, shared }).catch(async (reason: unknown) => {
+    service.waitsFor(`its recovery: ${AppError.from(reason).message}`);
+    await shared.state.close();
+    throw reason;
+  });
   const parts = {
     ...dataPlane,
     config: inCluster(config, shared),
@@ -226,7 +231,8 @@ async function openRecords(
     volumes: () => opened?.list(keys.volumes) ?? [],
     forget: () => opened?.forget(keys.cluster),
   };
-  const state = sameCluster(shared.state, { known, log: ctx.log });
+  const called = shared.which.none ? { called: `the file in ${paths.localState}` } : {};
+  const state = sameCluster(shared.state, { known, log: ctx.log, ...called });
   opened = await openReplica({
     state,
     prefixes: [

@@ -1,18 +1,25 @@
 /** This host among those of its cluster: what goes on behind, what is told of it, and what people can ask for. */
+import { X509Certificate } from 'node:crypto';
 import type { ClusterDuties } from './admin/cluster-routes.js';
 import type { FormationMessage, NewTokenMessage, TokenMessage } from './admin/messages.js';
 import { type ClusterActions, type ClusterActionsDeps, createClusterActions } from './cluster/actions.js';
 import type { Running } from './cluster/among-peers.js';
+import { createDiscovery } from './cluster/discovery/create.js';
+import type { Announcement } from './cluster/discovery/discovery.js';
+import { parseDiscovery } from './cluster/discovery/spec.js';
 import { hostPort, joinPortOf } from './cluster/formation/membership.js';
-import { carryOutTransition, readTransition } from './cluster/formation/transition.js';
+import { carryOutMove, endTransition, readTransition } from './cluster/formation/transition.js';
 import type { FormationView } from './cluster/formation/view.js';
+import { sumOf } from './cluster/join/token.js';
 import type { CreatedToken } from './cluster/join/tokens.js';
 import type { Config } from './config.js';
 import type { Ctx } from './context.js';
+import type { DataPlaneImage } from './dataplane/data-plane-image.js';
 import type { HostPaths } from './dataplane/host-paths.js';
 import type { RoleContainers } from './dataplane/role-container.js';
 import type { Engine } from './docker/engine.js';
-import { AppError } from './errors.js';
+import { createEngineSwarm } from './docker/swarm.js';
+import { sleep } from './lib/sleep.js';
 import { keepCluster, type NodeIdentity } from './node-identity.js';
 import type { SharedState } from './shared-state.js';
 import { keys } from './state/keys.js';
@@ -60,6 +67,9 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): KeptCompany {
     init: (wish) => actions.init(ctx, wish),
     join: (wish) => actions.join(ctx, wish),
     leave: (wish) => actions.leave(ctx, wish),
+    recover: (wish) => actions.recover(ctx, wish),
+    makeBackup: () => own.backups.make(ctx),
+    backups: () => own.backups.list(),
     setVoters: (voters) => actions.setVoters(ctx, voters),
     createToken: async (ttlMs) => newTokenOf(await actions.createToken(ctx, ttlMs)),
     tokens: async () => (await own.tokens.list(ctx)).map(tokenOf),
@@ -67,16 +77,20 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): KeptCompany {
     removeNode: (node, wish) => actions.removeNode(ctx, node, wish),
     setNode: (node, wish) => actions.setNode(ctx, node, wish),
   };
+  const backingUp = own.backups.run(ctx);
+  const { advertise } = own.membership();
+  const authority = sumOf(new X509Certificate(own.certificates().ca).raw);
+  const announcement = advertise === null ? null : announce(ctx, parts, { advertise, authority });
   return {
     view: async (caller) => {
-      const { advertise } = own.membership();
       const view = (await running?.formation.view(caller)) ?? { ...ALONE, ...alone?.view() };
       const joinAt = advertise === null ? null : hostPort(advertise, joinPortOf(own.port));
-      return { ...view, advertise, joinAt, backup: null };
+      const { change = null } = own.membership();
+      return { ...view, advertise, joinAt, change, backup: (await own.backups.list())[0] ?? null };
     },
     duties,
-    close: async () => {
-      await Promise.all([running?.stop(), alone?.stop()]);
+    async close() {
+      await Promise.all([running?.stop(), alone?.stop(), announcement?.close(), backingUp]);
     },
   };
 }
@@ -96,17 +110,66 @@ function createActions(
     state,
     clusterId: () => clusterIdOf(replica),
     volumes: () => replica.list(keys.volumes).map(({ key }) => key.slice(keys.volumes.length)),
-    discover: (_caller, specification, { addresses }) => {
-      if (specification !== 'token')
-        throw new AppError('invalid_argument', `there is no discovery ${specification}`);
-      return Promise.resolve(addresses.map(addressOf));
-    },
+    discover: (caller, specification, { addresses, authority }) =>
+      createDiscovery(parseDiscovery(specification), {
+        ...discoveryParts(parts),
+        addresses,
+        fingerprint: authority,
+      }).find(caller),
     restart: (why) => {
       setTimeout(() => {
         parts.restart(why);
       }, RESTART_MS);
     },
   });
+}
+
+function discoveryParts({ config, paths }: CompanyParts) {
+  return {
+    defaultPort: joinPortOf(config.etcd.port),
+    view: (hostPath: string) => paths.view(hostPath),
+    swarm: createEngineSwarm(paths.view(config.dockerSocket)),
+  };
+}
+
+const ANNOUNCE_AGAIN_MS = 30_000;
+
+/** Lets hosts that are to join find this one by themselves. Whoever has its address needs none of it. */
+function announce(
+  ctx: Ctx,
+  parts: CompanyParts,
+  { advertise, authority }: { advertise: string; authority: string },
+) {
+  const { defaultPort, ...rest } = discoveryParts(parts);
+  const { discovery: kind } = parts.config;
+  if (kind === 'none') return { close: () => Promise.resolve() };
+  const discovery = createDiscovery(parseDiscovery(kind, 'DISCOVERY'), {
+    ...rest,
+    defaultPort,
+    addresses: [],
+    fingerprint: authority,
+  });
+  const closing = new AbortController();
+  const signal = AbortSignal.any([ctx.signal, closing.signal]);
+  let opened: Announcement | undefined;
+  const done = (async () => {
+    while (!signal.aborted && opened === undefined) {
+      try {
+        opened = await discovery.announce?.(ctx, { host: advertise, port: defaultPort });
+        return;
+      } catch (err) {
+        ctx.log.warn({ err }, 'this host cannot be discovered');
+        await sleep(ANNOUNCE_AGAIN_MS, signal);
+      }
+    }
+  })();
+  return {
+    async close() {
+      closing.abort();
+      await done;
+      await opened?.close();
+    },
+  };
 }
 
 const ALONE: FormationView = {
@@ -126,11 +189,28 @@ export async function changeCluster(
 ): Promise<void> {
   const transition = await readTransition(paths);
   if (transition === null) return;
-  await carryOutTransition(ctx, transition, {
+  const keep = (cluster: string) => keepCluster(paths.view(paths.identity), cluster);
+  if (transition.kind !== 'recover')
+    return carryOutMove(ctx, transition, { paths, roles, keepCluster: keep });
+  // The rest follows when there is a connection: recoverCluster.
+  await keep(transition.cluster);
+}
+
+/** Carries out a recovery that was decided before this process began. */
+export async function recoverCluster(
+  ctx: Ctx,
+  {
     paths,
-    roles,
-    keepCluster: (cluster) => keepCluster(paths.view(paths.identity), cluster),
-  });
+    image,
+    shared: { cluster },
+  }: Pick<CompanyParts, 'paths' | 'shared'> & { readonly image: DataPlaneImage },
+): Promise<void> {
+  const transition = await readTransition(paths);
+  if (transition?.kind !== 'recover' || cluster === null) return;
+  // A start that has nothing to recover needs no engine.
+  await image.ensure(ctx);
+  await cluster.recover(ctx, transition);
+  await endTransition(paths);
 }
 
 /** Where volumes are served: for the others too, once there may be others. */
@@ -153,11 +233,6 @@ function clientUrls(replica: Replica): string[] {
 function clusterIdOf(replica: Replica): string | null {
   const entry = replica.get(keys.cluster);
   return entry && records.cluster.decode(entry.key, entry.value).id;
-}
-
-function addressOf(text: string): { host: string; port: number } {
-  const url = new URL(`https://${text}`);
-  return { host: url.hostname.replace(/^\[|\]$/g, ''), port: Number(url.port) };
 }
 
 function tokenOf({ id, createdAt, expiresAt, joined }: TokenMessage): TokenMessage {

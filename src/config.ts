@@ -23,6 +23,10 @@ export const settings = {
   LOG_LEVEL: ['info', 'How much is logged: debug, info, warn, error, fatal or silent'],
   NODE_ID: ['', "This host's name in the cluster; empty: the ID of its Docker engine"],
   DOCKER_SOCKET: ['/run/docker.sock', "The engine's socket, a path of the host below /run"],
+  CLUSTER: [
+    'etcd',
+    'Where state is kept: in etcd, or none: by this host itself, in a file; one host alone, and no etcd at all',
+  ],
   ETCD_ENDPOINTS: ['', 'URLs of an etcd of yours, separated by commas; empty: the plugin runs its own'],
   ETCD_CA_FILE: ['', 'Certificate authority of that etcd, a path of the host below /var/lib'],
   ETCD_CERT_FILE: ['', 'Client certificate for that etcd, a path of the host below /var/lib'],
@@ -36,6 +40,15 @@ export const settings = {
   MEMBER_GRACE: [
     '5m',
     "How long a host's etcd must not answer before a spare host takes its place, 5s to 30d",
+  ],
+  BACKUP_EVERY: [
+    '6h',
+    "How often a host with a member of the plugin's own etcd makes a backup; 0s: never, up to 30d",
+  ],
+  BACKUP_KEEP: ['8', 'How many backups a host keeps'],
+  DISCOVERY: [
+    'multicast',
+    'How hosts of the same network that join find this one without its address, once others can join: multicast, or none',
   ],
   TARGET_ADDRESS: [
     '127.0.0.1',
@@ -78,11 +91,22 @@ export type SettingName = keyof typeof settings;
 const varLib = hostPath('/var/lib');
 const file = text((value) => (value === '' ? undefined : varLib(value)));
 
+/** What says which etcd, where that is not ours. */
+const ofYourEtcd = [
+  'ETCD_ENDPOINTS',
+  'ETCD_CA_FILE',
+  'ETCD_CERT_FILE',
+  'ETCD_KEY_FILE',
+  'ETCD_USER',
+  'ETCD_PASSWORD_FILE',
+] as const;
+
 const schema = z
   .object({
     LOG_LEVEL: z.enum(logLevels),
     NODE_ID: matching(/^([a-zA-Z0-9][a-zA-Z0-9_.:-]{0,127})?$/, 'letters, digits, "_", ".", ":" and "-"'),
     DOCKER_SOCKET: text(hostPath('/run')),
+    CLUSTER: z.enum(['etcd', 'none']),
     ETCD_ENDPOINTS: text((value) =>
       value === '' ? [] : value.split(',').map((url) => endpoint(url.trim())),
     ),
@@ -93,6 +117,9 @@ const schema = z
     ETCD_PASSWORD_FILE: file,
     ETCD_PORT: wholeNumber(1024, 65_533),
     MEMBER_GRACE: duration('5s', '30d'),
+    BACKUP_EVERY: duration('0s', '30d'),
+    BACKUP_KEEP: wholeNumber(1, 1000),
+    DISCOVERY: z.enum(['multicast', 'none']),
     TARGET_ADDRESS: text(address),
     TARGET_PORTS: text(targetPorts),
     DEFAULT_SIZE: text(size),
@@ -124,8 +151,8 @@ const schema = z
     const secure = values.ETCD_ENDPOINTS.filter((url) => url.startsWith('https:')).length;
     const least = sizeLimits.minBytes[values.DEFAULT_FS];
     const { first, last } = values.TARGET_PORTS;
-    const alone = values.ETCD_ENDPOINTS.length === 0;
-    const etcdMeets = alone && values.ETCD_PORT >= first - 2 && values.ETCD_PORT <= last;
+    const runsEtcd = values.CLUSTER === 'etcd' && values.ETCD_ENDPOINTS.length === 0;
+    const etcdMeets = runsEtcd && values.ETCD_PORT >= first - 2 && values.ETCD_PORT <= last;
     complain(
       'ETCD_ENDPOINTS',
       'must be all http or all https',
@@ -146,6 +173,14 @@ const schema = z
       'needs CONSUL_KEY_FILE, and the other way round',
       !values.CONSUL_CERT_FILE !== !values.CONSUL_KEY_FILE,
     );
+    for (const name of ofYourEtcd) {
+      const isGiven = (values[name] ?? '').length > 0;
+      complain(
+        name,
+        'is for an etcd, and CLUSTER=none uses none: empty one',
+        isGiven && values.CLUSTER === 'none',
+      );
+    }
     complain('ETCD_PORT', 'it and the two ports above must lie outside TARGET_PORTS', etcdMeets);
     complain(
       'DEFAULT_SIZE',
@@ -163,8 +198,9 @@ function shape(values: Values) {
     nodeId: values.NODE_ID,
     /** A path of the host, like all files here: a managed plugin finds it below its own mounts. */
     dockerSocket: values.DOCKER_SOCKET,
+    cluster: values.CLUSTER,
     etcd: Object.freeze({
-      /** None: the plugin runs its own. */
+      /** Empty: the plugin runs its own, unless `cluster` is none. */
       endpoints: Object.freeze(values.ETCD_ENDPOINTS),
       caFile: values.ETCD_CA_FILE,
       certFile: values.ETCD_CERT_FILE,
@@ -175,6 +211,8 @@ function shape(values: Values) {
       port: values.ETCD_PORT,
     }),
     memberGraceMs: values.MEMBER_GRACE,
+    discovery: values.DISCOVERY,
+    backup: Object.freeze({ everyMs: values.BACKUP_EVERY, keep: values.BACKUP_KEEP }),
     targetAddress: values.TARGET_ADDRESS,
     targetPorts: Object.freeze(values.TARGET_PORTS),
     defaults: Object.freeze({

@@ -4,6 +4,8 @@ import { z } from 'zod';
 import { AppError } from '../errors.js';
 import { parametersOf } from './events-query.js';
 import type {
+  BackupMessage,
+  BackupsMessage,
   ChangingMessage,
   NewTokenMessage,
   NodeSettingsMessage,
@@ -19,6 +21,9 @@ export interface ClusterDuties {
     discovery?: string | undefined;
   }): Promise<ChangingMessage>;
   leave(wish: { force: boolean }): Promise<ChangingMessage>;
+  recover(wish: { backup?: string | undefined; confirm: string }): Promise<ChangingMessage>;
+  makeBackup(): Promise<BackupMessage>;
+  backups(): Promise<readonly BackupMessage[]>;
   setVoters(voters: 1 | 3 | 5): Promise<void>;
   createToken(ttlMs?: number): Promise<NewTokenMessage>;
   tokens(): Promise<readonly TokenMessage[]>;
@@ -43,6 +48,7 @@ const bodies = {
     discovery: z.string().optional(),
   }),
   leave: z.strictObject({ force: z.boolean().default(false) }),
+  recover: z.strictObject({ backup: z.string().optional(), confirm: z.string() }),
   voters: z.strictObject({ voters }),
   token: z.strictObject({ ttlMs: z.int().optional() }),
   node: z.strictObject({
@@ -61,6 +67,16 @@ export function addClusterRoutes(app: Express, duties: ClusterDuties): void {
   });
   app.post('/v1/cluster/leave', body, async (request, response) => {
     response.json(await duties.leave(read(request, bodies.leave)));
+  });
+  app.post('/v1/cluster/recover', body, async (request, response) => {
+    response.json(await duties.recover(read(request, bodies.recover)));
+  });
+  app.post('/v1/cluster/backups', async (_request, response) => {
+    response.json(await duties.makeBackup());
+  });
+  app.get('/v1/cluster/backups', async (_request, response) => {
+    const message: BackupsMessage = { backups: await duties.backups() };
+    response.json(message);
   });
   app.post('/v1/cluster/voters', body, async (request, response) => {
     await duties.setVoters(read(request, bodies.voters).voters);

@@ -39,7 +39,7 @@ export function createClusterView(deps: ClusterViewDeps, timeoutMs = LOOK_TIMEOU
 /** What etcd failed with last tells more than that our time is over, and that more than which key was read. */
 function problemOf(reason: unknown, { etcd }: ClusterViewDeps): string {
   const { code, message } = AppError.from(reason);
-  if (code !== 'deadline_exceeded') return message;
+  if (code !== 'deadline_exceeded' || etcd.none === true) return message;
   const named = message.indexOf('etcd at ');
   return named >= 0
     ? message.slice(named)

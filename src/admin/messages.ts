@@ -226,6 +226,8 @@ export interface EtcdMessage extends WhichEtcd {
 }
 
 export interface WhichEtcd {
+  /** There is none: this host is alone, and keeps its state itself. */
+  readonly none?: boolean;
   /** Whether the plugin runs it. */
   readonly own: boolean;
   readonly endpoints: readonly string[];

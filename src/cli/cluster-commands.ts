@@ -3,6 +3,8 @@ import type { Command, Option } from './command.js';
 import { voterNumbers } from './values.js';
 
 const timeout: Option = { value: 'DURATION', help: 'how long to wait until it is done (default 2m)' };
+const confirm: Option = { value: 'ID', help: "the cluster's ID, instead of the question for it" };
+const asks = "Asks for the cluster's ID to be typed.";
 const discoveries = ['token', 'static:', 'dns:', 'multicast', 'swarm', 'unix:'];
 
 export const clusterCommands: readonly Command[] = [
@@ -79,5 +81,73 @@ export const clusterCommands: readonly Command[] = [
     names: { label: 'ID', atLeast: 1, atMost: Infinity, completes: 'tokens' },
     options: {},
     load: async () => (await import('./cluster/tokens.js')).revokeTokens,
+  },
+  {
+    words: ['cluster', 'leave'],
+    summary: 'Let this host leave its cluster for one of its own',
+    details:
+      'Refused while volumes have their data here, or are attached here, or the cluster cannot be asked: what is in\n' +
+      'the way is named. With --force the cluster loses those volumes.',
+    options: {
+      force: { help: 'leave though volumes of the cluster are lost, or it cannot be asked' },
+      timeout,
+    },
+    load: async () => (await import('./cluster/leave.js')).leaveCluster,
+  },
+  {
+    words: ['cluster', 'remove-node'],
+    summary: 'Remove a host that does not come back',
+    details:
+      'NODE is an ID, the beginning of one, or a host name. Refused while the host is alive or volumes are in the way:\n' +
+      'what is in the way is named.',
+    names: { label: 'NODE', atLeast: 1, atMost: 1, completes: 'nodes' },
+    options: { force: { help: 'remove it though volumes with their data there are lost' } },
+    load: async () => (await import('./node-settings.js')).removeNode,
+  },
+  {
+    words: ['cluster', 'voters'],
+    summary: 'Set how many hosts run a voting member of etcd: 1, 3 or 5',
+    names: { label: 'NUMBER', atLeast: 1, atMost: 1, completes: voterNumbers },
+    options: {},
+    load: async () => (await import('./cluster/voters.js')).setVoters,
+  },
+  {
+    words: ['cluster', 'backup'],
+    summary: 'Back up what the cluster has recorded, into a file on this host',
+    details: 'The records of volumes and all else that is in etcd, not the data of volumes.',
+    options: {},
+    load: async () => (await import('./cluster/backups.js')).makeBackup,
+  },
+  {
+    words: ['cluster', 'backup', 'ls'],
+    summary: 'List the backups on this host, the newest first',
+    options: { quiet: { short: 'q', help: 'paths alone' } },
+    load: async () => (await import('./cluster/backups.js')).listBackups,
+  },
+  {
+    words: ['cluster', 'restore'],
+    summary: 'Go back to a backup: all that was recorded since is lost',
+    details: `FILE is a path on this host. ${asks}`,
+    names: { label: 'FILE', atLeast: 1, atMost: 1, completes: 'backups' },
+    options: { confirm, timeout },
+    load: async () => (await import('./cluster/recover.js')).restoreCluster,
+  },
+  {
+    words: ['cluster', 'recover'],
+    summary: 'Begin anew with what this host has, when most voters are lost for good',
+    details: `On one host alone, the one with the newest data; the others follow it.\n${asks}`,
+    options: { confirm, timeout },
+    load: async () => (await import('./cluster/recover.js')).recoverCluster,
+  },
+  {
+    words: ['cluster', 'down'],
+    summary: 'Take the containers of all hosts away; the data is kept',
+    details: `Refused while volumes are in use. With --purge all data goes too, and the cluster's ID\nhas to be typed.`,
+    options: {
+      purge: { help: 'remove all volumes and their data on all hosts too' },
+      confirm,
+      timeout: { ...timeout, help: 'how long to wait for all hosts (default 5m)' },
+    },
+    load: async () => (await import('./cluster/down.js')).endCluster,
   },
 ];

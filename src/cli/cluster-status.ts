@@ -96,6 +96,10 @@ function blocks(findings: readonly Finding[]): string {
 }
 
 function etcdLine({ etcd }: ClusterMessage): string {
+  if (etcd.none === true) {
+    const alone = 'no cluster: this host keeps its state itself';
+    return etcd.usable ? `none, ${alone}` : `none, ${alone}; NOT USABLE`;
+  }
   const which = `${etcd.endpoints.join(', ')} (${etcd.own ? 'run by the plugin' : 'yours'})`;
   return etcd.usable ? `answers in ${String(etcd.answerMs ?? 0)} ms: ${which}` : `NOT USABLE: ${which}`;
 }

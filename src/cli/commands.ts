@@ -28,6 +28,23 @@ export const commands: readonly Command[] = [
     load: async () => (await import('./nodes.js')).inspectNodes,
   },
   {
+    words: ['node', 'label'],
+    summary: 'Set labels of a host, or remove them',
+    details: 'KEY=VALUE sets a label, KEY- removes it. NODE is an ID, the beginning of one, or a host name.',
+    names: { label: 'NODE KEY=VALUE', atLeast: 2, atMost: Infinity, completes: 'nodes', firstOnly: true },
+    options: {},
+    load: async () => (await import('./node-settings.js')).labelNode,
+  },
+  {
+    words: ['node', 'drain'],
+    summary: 'Let a host run no member of etcd and get no new volumes',
+    details:
+      'Its volumes stay where they are, and in use. NODE is an ID, the beginning of one, or a host name.',
+    names: { label: 'NODE', atLeast: 1, atMost: 1, completes: 'nodes' },
+    options: { undo: { help: 'let it have them again' } },
+    load: async () => (await import('./node-settings.js')).drainNode,
+  },
+  {
     words: ['volume', 'ls'],
     summary: 'List the volumes of the cluster',
     details:

@@ -49,13 +49,20 @@ function ofEtcd(documents: Documents): Finding[] {
 }
 
 function ofUnusable({ etcd }: ClusterMessage, cause: string): Finding {
+  const meanwhile =
+    'volumes that this host has attached work on; none can be created, removed or attached anew. ';
+  if (etcd.none === true)
+    return wrong(
+      'state of this host',
+      cause,
+      'do what it says',
+      `${meanwhile}The plugin tries again by itself`,
+    );
   const todo = etcd.own
     ? 'mend what it names; docker logs openebs-etcd says more'
     : `mend what it names: etcd has to run at ${etcd.endpoints.join(', ')}, and this host has to reach it`;
-  const meanwhile =
-    'volumes that this host has attached work on; none can be created, removed or attached anew. ' +
-    `The plugin ${etcd.own ? 'starts it again where it has ended, and ' : ''}tries again by itself`;
-  return wrong('etcd', cause, todo, meanwhile);
+  const again = `The plugin ${etcd.own ? 'starts it again where it has ended, and ' : ''}tries again by itself`;
+  return wrong('etcd', cause, todo, meanwhile + again);
 }
 
 /** What the plugin calls its tasks, and what people call them. */
@@ -104,7 +111,16 @@ function ofNodes({ nodes: { nodes }, volumes: { volumes } }: Documents): Finding
     versions.size > 1
       ? [note('nodes', `they run plugins of ${count(versions.size, 'version')}: ${few([...versions])}`)]
       : [];
-  return [...away, ...damaged, ...mixed];
+  const drained = nodes
+    .filter((node) => node.drained === true)
+    .map(({ id }) =>
+      note(
+        `node ${nameOf(id)}`,
+        'is drained: it runs no member of etcd and gets no new volumes',
+        `docker openebs node drain --undo ${nameOf(id)}, when it shall again`,
+      ),
+    );
+  return [...away, ...damaged, ...mixed, ...drained];
 }
 
 function ofAway(

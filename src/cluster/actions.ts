@@ -17,6 +17,7 @@ import type { CreatedToken } from './join/tokens.js';
 import type { Running } from './among-peers.js';
 import type { OwnCluster } from './own-cluster.js';
 import { forgetNode, type NodeWish, removeNode, setNode } from './node-actions.js';
+import { decideRecovery, type RecoveryWish } from './recover-action.js';
 import { refuseDuties } from './remaining-duties.js';
 
 export interface ClusterActionsDeps {
@@ -41,6 +42,8 @@ export interface ClusterActionsDeps {
 export interface Changing {
   readonly cluster: string | null;
   readonly advertise: string | null;
+  /** Shows in the membership once it is carried out. */
+  readonly change?: string;
 }
 
 export interface ClusterActions {
@@ -50,6 +53,7 @@ export interface ClusterActions {
     wish: { token: string; advertise?: string | undefined; discovery?: string | undefined },
   ): Promise<Changing>;
   leave(ctx: Ctx, wish: { force: boolean }): Promise<Changing>;
+  recover(ctx: Ctx, wish: RecoveryWish): Promise<Changing>;
   setVoters(ctx: Ctx, voters: 1 | 3 | 5): Promise<void>;
   createToken(ctx: Ctx, ttlMs?: number): Promise<CreatedToken & { readonly token: string }>;
   removeNode(ctx: Ctx, node: string, wish: { force: boolean }): Promise<void>;
@@ -65,6 +69,7 @@ export function createClusterActions(deps: ClusterActionsDeps): ClusterActions {
     init: (ctx, wish) => init(ctx, deps, wish),
     join: (ctx, wish) => join(ctx, deps, wish),
     leave: (ctx, wish) => leave(ctx, deps, wish),
+    recover: (ctx, wish) => decideRecovery(ctx, deps, wish),
     setVoters: (ctx, voters) => setVoters(ctx, deps, voters),
     createToken: (ctx, ttlMs) => createToken(ctx, deps, ttlMs),
     removeNode: (ctx, node, wish) => removeNode(ctx, deps, node, wish),

@@ -7,13 +7,13 @@ import type { EtcdState } from '../state/etcd-state.js';
 import { keys } from '../state/keys.js';
 import { records } from '../state/records.js';
 import type { State } from '../state/state.js';
-import { createCare } from './care/care.js';
+import { type Care, createCare } from './care/care.js';
 import { isCaretaker } from './care/caretaker.js';
 import type { Certificates } from './certificates.js';
 import { createFormation, type Formation } from './formation/formation.js';
 import type { Incarnation } from './formation/incarnation.js';
 import { createLocalMember, type LocalMember } from './formation/local-member.js';
-import { createManagerLock } from './formation/manager-lock.js';
+import { createManagerLock, type ManagerLock } from './formation/manager-lock.js';
 import { joinPortOf, type Membership } from './formation/membership.js';
 import { Observation } from './formation/observation.js';
 import type { JoinAnswer } from './join/messages.js';
@@ -41,7 +41,9 @@ export interface CompanyParts extends Company {
   readonly graceMs: number;
   readonly certificates: () => Certificates;
   readonly membership: () => Membership;
-  readonly follow: (endpoints: readonly string[]) => Promise<void>;
+  readonly follow: (endpoints: readonly string[], incarnation: number) => Promise<void>;
+  /** Shared state at one member alone. */
+  readonly at: (clientUrl: string) => State;
   readonly run: (ctx: Ctx, incarnation: Incarnation) => Promise<void>;
   readonly stop: (ctx: Ctx) => Promise<void>;
 }
@@ -67,24 +69,21 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): Running {
   let failures = 0;
   const local = createLocalMember({ ...parts, members, isLeaving: () => leaving });
   const lock = createManagerLock(parts.node, state);
-  const care = createCare({
-    members,
-    quotaBytes: QUOTA_BYTES,
-    graceMs: parts.graceMs,
-    isMine: (caller, observed) => isCaretaker(caller, lock, { observed, has: local.has }),
-  });
   const formation = createFormation({
     ...parts,
     members,
-    care,
+    care: careOf(parts, lock, local),
     lock,
     observation: new Observation({ ...parts, members }),
     stallMs: STALL_MS,
     local,
-    async follow(endpoints) {
+    incarnation: () => parts.membership().incarnation,
+    readIncarnation: (caller) => incarnationIn(caller, state),
+    async follow(endpoints, incarnation) {
       failures = 0;
-      await parts.follow(endpoints);
+      await parts.follow(endpoints, incarnation);
     },
+    meet: (caller, url) => meet(caller, parts, url),
     search() {
       failures += 1;
       const known = new Set([...parts.membership().endpoints, ...parts.knownUrls()]);
@@ -110,7 +109,31 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): Running {
   };
 }
 
+function careOf({ etcd: { members }, graceMs }: CompanyParts, lock: ManagerLock, local: LocalMember): Care {
+  return createCare({
+    members,
+    quotaBytes: QUOTA_BYTES,
+    graceMs,
+    isMine: (ctx, observed) => isCaretaker(ctx, lock, { observed, has: local.has }),
+  });
+}
+
+async function meet(ctx: Ctx, { at, etcd, membership }: CompanyParts, url: string): Promise<void> {
+  const other = at(url);
+  try {
+    const found = await incarnationIn(ctx, other).catch(() => -1);
+    if (found > membership().incarnation) etcd.moveTo([url]);
+  } finally {
+    await other.close();
+  }
+}
+
 const RECORD_MS = 5000;
+
+async function incarnationIn(ctx: Ctx, state: Pick<State, 'get'>): Promise<number> {
+  const entry = await state.get(withDeadline(ctx, RECORD_MS), keys.cluster);
+  return entry === null ? 0 : (records.cluster.decode(entry.key, entry.value).incarnation ?? 0);
+}
 
 function serveJoins(
   ctx: Ctx,

@@ -9,9 +9,12 @@ import { createEtcdState, type EtcdState } from '../state/etcd-state.js';
 import type { State } from '../state/state.js';
 import { type LoneCare, startLoneCare } from './care/lone-care.js';
 import { type Certificates, ensureCertificates } from './certificates.js';
+import { type Backups, type BackupsDeps, createBackups } from './backup/backups.js';
+import { recover } from './backup/recover.js';
 import { type Company, keepCompany, type Running } from './among-peers.js';
-import { readIncarnation } from './formation/incarnation.js';
-import { alone, type Membership, readMembership, writeMembership } from './formation/membership.js';
+import { hasLog, readIncarnation } from './formation/incarnation.js';
+import { alone, type Membership, readMembership, urlOf, writeMembership } from './formation/membership.js';
+import type { Recovery } from './formation/transition.js';
 import { namingFullDisk } from './full-disk.js';
 import { createTokens, type Tokens } from './join/tokens.js';
 import { ensureOwnEtcd, ETCD_CONTAINER, type OwnEtcdOptions, QUOTA_BYTES, runMember } from './own-etcd.js';
@@ -21,6 +24,7 @@ export interface OwnClusterParts extends Omit<OwnEtcdOptions, 'advertise'> {
   readonly log: Log;
   /** How long a member must be unreachable before another host takes its place. */
   readonly graceMs: number;
+  readonly backup: Pick<BackupsDeps, 'everyMs' | 'keep'>;
 }
 
 export interface OwnCluster {
@@ -32,8 +36,11 @@ export interface OwnCluster {
   readonly membership: () => Membership;
   readonly certificates: () => Certificates;
   readonly tokens: Tokens;
+  readonly backups: Backups;
   /** Makes the member on this host run, where there is one. */
   ensure(ctx: Ctx): Promise<void>;
+  /** As decided before this process began: before anything else looks at etcd. Idempotent. */
+  recover(ctx: Ctx, recovery: Recovery): Promise<void>;
   /** Nothing to do for a host that is alone. Goes on until the signal aborts. */
   keepCompany(ctx: Ctx, company: Company): Running | null;
   /** What a host that is alone needs instead; null for one that is not. Goes on until the signal aborts. */
@@ -41,60 +48,114 @@ export interface OwnCluster {
 }
 
 export async function openOwnCluster(parts: OwnClusterParts): Promise<OwnCluster> {
-  const { paths, port, log } = parts;
-  let membership = (await readMembership(paths)) ?? alone(port);
-  const { advertise } = membership;
-  const makeCertificates = () =>
-    ensureCertificates(paths.view(paths.certificates), { addresses: advertise === null ? [] : [advertise] });
-  let certificates = await makeCertificates();
-  const state = createEtcdState({ endpoints: membership.endpoints, tls: tlsOf(certificates), log });
-  const named = namingFullDisk(state, paths);
-  const tokens = createTokens(named);
-  const options = { ...parts, advertise };
-
-  async function follow(endpoints: readonly string[]): Promise<void> {
-    state.moveTo(endpoints);
-    if (endpoints.join() === membership.endpoints.join()) return;
-    membership = { ...membership, endpoints };
-    await writeMembership(paths, membership);
-  }
-
-  return {
-    port,
-    state: named,
-    members: state.members,
-    membership: () => membership,
-    certificates: () => certificates,
-    tokens,
-    async ensure(ctx) {
-      certificates = await makeCertificates();
-      if (certificates.renewed.length > 0) state.renew(tlsOf(certificates));
-      await ensureMember(ctx, options, certificates);
-    },
-    keepCompany(ctx, company) {
-      if (advertise === null) return null;
-      return keepCompany(ctx, {
-        ...company,
-        paths,
-        advertise,
-        port,
-        state: named,
-        etcd: state,
-        tokens,
-        graceMs: parts.graceMs,
-        certificates: () => certificates,
-        membership: () => membership,
-        follow,
-        run: (limited, incarnation) => runMember(limited, options, certificates, incarnation),
-        stop: (limited) => parts.roles.remove(limited, ETCD_CONTAINER, 0),
-      });
-    },
-    careAlone: (ctx) => (advertise === null ? careAlone(ctx, state, parts) : null),
-  };
+  const membership = (await readMembership(parts.paths)) ?? alone(parts.port);
+  return new OpenedCluster(parts, membership, await certificatesOf(parts, membership));
 }
 
-function careAlone(ctx: Ctx, state: EtcdState, { graceMs }: OwnClusterParts): LoneCare {
-  return startLoneCare(ctx, { graceMs, state, members: state.members, quotaBytes: QUOTA_BYTES });
+function certificatesOf({ paths }: OwnClusterParts, { advertise }: Membership): Promise<Certificates> {
+  const addresses = advertise === null ? [] : [advertise];
+  return ensureCertificates(paths.view(paths.certificates), { addresses });
+}
+
+class OpenedCluster implements OwnCluster {
+  readonly port: number;
+  readonly state: State;
+  readonly tokens: Tokens;
+  readonly backups: Backups;
+  readonly #parts: OwnClusterParts;
+  readonly #etcd: EtcdState;
+  #membership: Membership;
+  #certificates: Certificates;
+
+  constructor(parts: OwnClusterParts, membership: Membership, certificates: Certificates) {
+    const { paths, port, log } = parts;
+    this.#parts = parts;
+    this.#membership = membership;
+    this.#certificates = certificates;
+    this.#etcd = createEtcdState({ endpoints: membership.endpoints, tls: tlsOf(certificates), log });
+    this.port = port;
+    this.state = namingFullDisk(this.#etcd, paths);
+    this.tokens = createTokens(this.state);
+    const isKeeper = () => hasLog(paths);
+    this.backups = createBackups({ ...parts.backup, paths, state: this.state, isKeeper });
+  }
+
+  get members(): EtcdState['members'] {
+    return this.#etcd.members;
+  }
+
+  membership(): Membership {
+    return this.#membership;
+  }
+
+  certificates(): Certificates {
+    return this.#certificates;
+  }
+
+  async ensure(ctx: Ctx): Promise<void> {
+    this.#certificates = await certificatesOf(this.#parts, this.#membership);
+    if (this.#certificates.renewed.length > 0) this.#etcd.renew(tlsOf(this.#certificates));
+    await ensureMember(ctx, this.#options, this.#certificates);
+  }
+
+  async recover(ctx: Ctx, recovery: Recovery): Promise<void> {
+    const { advertise } = this.#membership;
+    const incarnation = await recover(ctx, recovery, {
+      ...this.#options,
+      certificates: this.#certificates,
+      log: this.#parts.log,
+    });
+    const endpoints = [urlOf(advertise ?? '127.0.0.1', this.port)];
+    await this.#change({ ...this.#membership, endpoints, incarnation, change: recovery.rescue });
+    this.#etcd.moveTo(endpoints);
+  }
+
+  keepCompany(ctx: Ctx, company: Company): Running | null {
+    const { advertise } = this.#membership;
+    if (advertise === null) return null;
+    const { log, roles } = this.#parts;
+    return keepCompany(ctx, {
+      ...this.#parts,
+      ...company,
+      advertise,
+      state: this.state,
+      etcd: this.#etcd,
+      tokens: this.tokens,
+      certificates: () => this.#certificates,
+      membership: () => this.#membership,
+      follow: (endpoints, incarnation) => this.#follow(endpoints, incarnation),
+      at: (url) => createEtcdState({ endpoints: [url], tls: tlsOf(this.#certificates), log }),
+      run: (caller, incarnation) => runMember(caller, this.#options, this.#certificates, incarnation),
+      stop: (caller) => roles.remove(caller, ETCD_CONTAINER, 0),
+    });
+  }
+
+  careAlone(ctx: Ctx): LoneCare | null {
+    if (this.#membership.advertise !== null) return null;
+    const { graceMs } = this.#parts;
+    return startLoneCare(ctx, {
+      graceMs,
+      state: this.#etcd,
+      members: this.members,
+      quotaBytes: QUOTA_BYTES,
+    });
+  }
+
+  get #options(): OwnEtcdOptions {
+    return { ...this.#parts, advertise: this.#membership.advertise };
+  }
+
+  async #follow(endpoints: readonly string[], incarnation: number): Promise<void> {
+    this.#etcd.moveTo(endpoints);
+    const now = this.#membership;
+    if (endpoints.join() === now.endpoints.join() && incarnation === now.incarnation) return;
+    await this.#change({ ...now, endpoints, incarnation });
+  }
+
+  async #change(to: Membership): Promise<void> {
+    this.#membership = to;
+    await writeMembership(this.#parts.paths, to);
+  }
 }
 
 /** A host that is alone begins one; among others it becomes a member when it is told to, and never by itself. */

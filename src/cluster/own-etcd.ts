@@ -40,6 +40,7 @@ export interface EtcdCertificates {
 }
 
 export const ETCD_CONTAINER = 'openebs-etcd';
+export const RESCUE_CONTAINER = 'openebs-etcd-rescue';
 /** It goes after the targets, but it does not hold up the host's shutdown for long. */
 const DRAIN_SECONDS = 15;
 const CONFIGURATION = 'etcd.json';
@@ -81,6 +82,28 @@ export async function runMember(
   const formed = { ...incarnation, formed: true };
   await writeIncarnation(paths, formed);
   await roles.ensure(ctx, container(options, certificates, formed));
+}
+
+/**
+ * What a member had, answered by an etcd over a copy of its data that takes itself for the only one. On the port of the
+ * member, which must not run. The caller removes the container.
+ */
+export async function runAlone(
+  ctx: Ctx,
+  options: OwnEtcdOptions,
+  certificates: EtcdCertificates,
+  directory: string,
+): Promise<void> {
+  const incarnation = { token: 'openebs-rescue', formed: true, name: 'openebs-rescue' };
+  const base = container({ ...options, advertise: null }, certificates, incarnation);
+  const settings = {
+    ...configuration({ ...options, advertise: null }, incarnation),
+    'force-new-cluster': true,
+  };
+  await options.roles.ensure(ctx, {
+    container: { ...base.container, name: RESCUE_CONTAINER, binds: [{ source: directory, target: '/data' }] },
+    spec: { ...base.spec, secrets: { ...base.spec.secrets, [CONFIGURATION]: JSON.stringify(settings) } },
+  });
 }
 
 function container(

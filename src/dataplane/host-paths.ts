@@ -26,6 +26,8 @@ export interface HostPaths {
   readonly transition: string;
   readonly identity: string;
   readonly backups: string;
+  /** What this host keeps itself where there is no etcd. */
+  readonly localState: string;
   readonly certificates: string;
   readonly cache: string;
   /** Where the plugin mounts file systems: below propagatedMount, in the plugin's own tree. */
@@ -51,6 +53,7 @@ export function createHostPaths(hostRoot: string, mountRoot: string): HostPaths 
     transition: path.join(state, 'transition.json'),
     identity: path.join(state, 'node.json'),
     backups: path.join(state, 'backups'),
+    localState: path.join(state, 'local'),
     certificates: path.join(state, 'certificates'),
     cache: path.join(state, 'cache'),
     mountpoint: (volumeId) => path.join(mountRoot, volumeId),

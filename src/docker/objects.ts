@@ -2,6 +2,7 @@
 import Docker from 'dockerode';
 import type { Ctx } from '../context.js';
 import { call, orAbsent } from './engine-call.js';
+import { saysNoManager } from './swarm.js';
 
 export const objectKinds = [
   'container',
@@ -29,8 +30,6 @@ export interface EngineObjects {
 
 /** An object of a driver that does not answer, say, holds up none of the others for longer. */
 const TIMEOUT_MS = 15_000;
-/** What an engine says that is no manager. One that has no leader at the moment says something else with the same status. */
-const NO_MANAGER = /not (a swarm manager|part of a swarm)/i;
 
 export function createEngineObjects(socketPath: string, timeoutMs = TIMEOUT_MS): EngineObjects {
   const docker = new Docker({ socketPath });
@@ -64,15 +63,9 @@ async function whereManager<T>(kind: ObjectKind, operation: () => Promise<T>, ot
   try {
     return await operation();
   } catch (reason) {
-    if (isOfSwarm(kind) && NO_MANAGER.test(wordsOf(reason))) return otherwise;
+    if (isOfSwarm(kind) && saysNoManager(reason)) return otherwise;
     throw reason;
   }
-}
-
-/** The engine's own: what the package puts in front of them says of every 503 of some calls that there is no swarm. */
-function wordsOf(reason: unknown): string {
-  const { json } = reason as { json?: { message?: unknown } | null };
-  return typeof json?.message === 'string' ? json.message : '';
 }
 
 function isOfSwarm(kind: ObjectKind): boolean {

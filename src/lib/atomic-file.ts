@@ -5,9 +5,13 @@ import { failPoint } from './fail-points.js';
 
 /**
  * Replaces a file as a whole: a reader, or a crash at any moment, meets the old content or the new. The content
- * and the directory entry are on disk when it returns.
+ * and the directory entry are on disk when it returns. Content in parts is written part by part.
  */
-export async function writeFileAtomic(file: string, content: string | Buffer, mode = 0o600): Promise<void> {
+export async function writeFileAtomic(
+  file: string,
+  content: string | Buffer | Iterable<Buffer>,
+  mode = 0o600,
+): Promise<void> {
   const temporary = `${file}.${randomBytes(4).toString('hex')}.tmp`;
   try {
     const handle = await open(temporary, 'wx', mode);

@@ -42,6 +42,9 @@ export const failPoints = [
   'after count drop',
   'before file rename',
   'after file rename',
+  'before state write',
+  'before state flush',
+  'after state flush',
   'before container run',
   'after container create',
   'after container run',
@@ -68,6 +71,7 @@ export const failPoints = [
   'before transition',
   'after transition engine',
   'after transition files',
+  'before recovery load',
   'before answer',
   'after answer',
 ] as const;

@@ -14,7 +14,7 @@ export interface UnixServer {
 }
 
 /** Whether a process listens there. Only a refused connection proves that none does. */
-async function isLive(socketPath: string): Promise<boolean> {
+export async function isLive(socketPath: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(socketPath);
     socket.once('connect', () => {

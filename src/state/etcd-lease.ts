@@ -11,13 +11,13 @@
  * exists" is then the answer that was lost.
  */
 import type { Etcd3, IDuplexStream, ILeaseKeepAliveRequest, ILeaseKeepAliveResponse } from 'etcd3';
-import { randomBytes } from 'node:crypto';
 import { performance } from 'node:perf_hooks';
 import type { Ctx } from '../context.js';
 import { AppError, hasCode } from '../errors.js';
 import { sleep } from '../lib/sleep.js';
 import type { Log } from '../log.js';
 import type { CallOptions, EtcdClient } from './etcd-client.js';
+import { randomLeaseId } from './lease-id.js';
 import type { Lease } from './state.js';
 
 type Stream = IDuplexStream<ILeaseKeepAliveRequest, ILeaseKeepAliveResponse>;
@@ -208,9 +208,4 @@ class EtcdLease implements Lease {
 /** Read anew after each await, where the compiler would remember the last answer. */
 function isAborted(signal: AbortSignal): boolean {
   return signal.aborted;
-}
-
-/** 63 random bits, never zero, as etcd3 wants it: decimal. */
-function randomLeaseId(): string {
-  return String((randomBytes(8).readBigUInt64BE() >> 1n) | 1n);
 }

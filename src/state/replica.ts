@@ -273,6 +273,19 @@ function checksum({ complete, entries }: Stored): string {
     .digest('hex');
 }
 
+/** What the file says of a prefix, for who has no replica; null: nothing that could be counted on. */
+export async function readCache(file: string, prefix: string): Promise<readonly Entry[] | null> {
+  const stored = await readStored(file).catch(() => null);
+  return stored?.complete === true ? stored.entries.filter(({ key }) => key.startsWith(prefix)) : null;
+}
+
+/** @throws what is wrong with it */
+async function readStored(file: string): Promise<Stored> {
+  const stored = fileShape.parse(JSON.parse(await readFile(file, 'utf8')));
+  if (stored.checksum === checksum(stored)) return stored;
+  throw new SyntaxError('its checksum is wrong');
+}
+
 interface Loaded {
   readonly stored: Stored | null;
   readonly state: 'ok' | 'missing' | 'damaged';
@@ -281,9 +294,7 @@ interface Loaded {
 
 async function load(file: string, log: Log): Promise<Loaded> {
   try {
-    const stored = fileShape.parse(JSON.parse(await readFile(file, 'utf8')));
-    if (stored.checksum === checksum(stored)) return { stored, state: 'ok', reason: '' };
-    throw new SyntaxError('its checksum is wrong');
+    return { stored: await readStored(file), state: 'ok', reason: '' };
   } catch (err) {
     if ((err as NodeJS.ErrnoException).code === 'ENOENT') {
       return { stored: null, state: 'missing', reason: '' };

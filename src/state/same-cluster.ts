@@ -27,6 +27,8 @@ export interface KnownCluster {
 export interface SameClusterOptions {
   readonly known: KnownCluster;
   readonly log: Log;
+  /** What the state is called in errors. */
+  readonly called?: string;
   /** From one look at a state that is not the same to the next. */
   readonly retryMs?: number;
 }
@@ -64,14 +66,16 @@ class Judge {
   readonly #state: State;
   readonly #known: KnownCluster;
   readonly #log: Log;
+  readonly #called: string;
   /** As it was found last; what the replica knows of it may be older, or gone. */
   #found: Entry | null = null;
   #told = '';
 
-  constructor(state: State, { known, log }: SameClusterOptions) {
+  constructor(state: State, { known, log, called = 'the etcd that answers' }: SameClusterOptions) {
     this.#state = state;
     this.#known = known;
     this.#log = log;
+    this.#called = called;
   }
 
   /** @throws `conflict` when it is another, with what to do. */
@@ -147,7 +151,7 @@ class Judge {
       found === null ? 'has no record of the cluster' : `is that of cluster ${idOf(found) ?? 'unknown'}`;
     return new AppError(
       'conflict',
-      `the etcd that answers ${what}, while this host knows ${String(volumes)} volume(s) of cluster ${expected}: it ` +
+      `${this.#called} ${what}, while this host knows ${String(volumes)} volume(s) of cluster ${expected}: it ` +
         'has lost its data, or is another one. Restore it, or correct the settings; nothing is forgotten or made ' +
         'meanwhile. To begin anew without these volumes, remove /var/lib/openebs/cache while the plugin is disabled',
     );

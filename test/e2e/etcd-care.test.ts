@@ -98,7 +98,10 @@ test('and also when the host with the lock goes while etcd is full, so that nobo
   );
   expect((await formationOf(first)).manager).toBe(holder);
   await waitFor('it was cared for', isDisarmed(first), { timeoutMs: 120_000 });
-  expect(steps(others).slice(before.length)).toEqual(['compact', 'disarm']);
+  // An alarm whose arming was not answered may come once more.
+  const taken = steps(others).slice(before.length);
+  expect(taken.filter((step) => step === 'compact')).toHaveLength(1);
+  expect(taken).toContain('disarm');
   await createVolume(first, 'after', { size: '200M' });
   await gone.powerOn();
   await waitForVoters(first, 3, 120_000);

@@ -30,9 +30,6 @@ afterAll(async () => {
   await closeAll(hosts);
 });
 
-const peersOf = async (host: LabHost): Promise<unknown[]> =>
-  (await recordsOf(host, '/openebs/peers/')).map(({ value }) => JSON.parse(String(value)) as unknown);
-
 test('a host with a volume lets two others join, and all three vote', async () => {
   await createVolume(a, 'kept', { size: '200M' });
   await runOn(a, 'kept', 'echo alone > /data/word');
@@ -104,18 +101,72 @@ test('a host that is still needed may not leave; one that is not leaves for a cl
   await expect(admin(b, 'POST', '/v1/cluster/leave', {})).rejects.toThrow(
     /409.*still needed: the data of 1 volume\(s\) is there: after/,
   );
-  const other = [a, d].find((host) => host !== a)!;
-  await admin(other, 'POST', '/v1/cluster/leave', {});
+  await admin(d, 'POST', '/v1/cluster/leave', {});
   await waitForFormation(
-    other,
+    d,
     'it is alone',
     ({ role, advertise }, { etcd }) => role === 'alone' && advertise === null && etcd.usable,
     120_000,
   );
-  expect((await clusterOf(other)).id).not.toBe((await clusterOf(a)).id);
+  expect((await clusterOf(d)).id).not.toBe((await clusterOf(a)).id);
   await waitForVoters(a, 3, 120_000);
-  expect(await peersOf(a)).toHaveLength(3);
-  await joinCluster(other, token);
-  await waitForFormation(other, 'it is back', ({ role }) => role === 'spare');
-  expect(await runOn(other, 'after', 'cat /data/word')).toBe('before');
+  expect(await recordsOf(a, '/openebs/peers/')).toHaveLength(3);
+  await joinCluster(d, token);
+  await waitForFormation(d, 'it is back', ({ role }) => role === 'spare');
+  expect(await runOn(d, 'after', 'cat /data/word')).toBe('before');
+});
+
+test('with the majority gone for good nothing is guessed; a person forms it anew from what one host has, and the others yield', async () => {
+  const { members } = await waitForVoters(a, 3);
+  const voters = [a, b, c, d].filter((host) => members.some(({ peerUrl }) => peerUrl.includes(host.address)));
+  const others = voters.filter((host) => host !== a);
+  const id = (await clusterOf(a)).id!;
+  await runOn(a, 'kept', 'echo last > /data/word');
+  await Promise.all(others.map((host) => host.powerOff()));
+  await waitForFormation(a, 'etcd has no majority', (_formation, { etcd }) => !etcd.usable, 60_000);
+  await expect(admin(a, 'POST', '/v1/cluster/recover', { confirm: 'yes' })).rejects.toThrow(
+    `form etcd anew for cluster ${id}`,
+  );
+  const began = performance.now();
+  await admin(a, 'POST', '/v1/cluster/recover', { confirm: id });
+  await waitForFormation(
+    a,
+    'it answers again',
+    ({ change }, { etcd }) => change != null && etcd.usable,
+    120_000,
+  );
+  console.log(`recovered ${String(Math.round((performance.now() - began) / 1000))} s after it was confirmed`);
+  expect((await clusterOf(a)).id).toBe(id);
+  expect(await runOn(a, 'kept', 'cat /data/word')).toBe('last');
+  // They come back with an old majority of their own.
+  await Promise.all(others.map((host) => host.powerOn()));
+  await waitForVoters(a, 3, 180_000);
+  const { members: now } = await formationOf(a);
+  expect(now.filter((member) => members.some((former) => former.id === member.id))).toEqual([]);
+  for (const host of hosts) {
+    expect((await clusterOf(host)).id).toBe(id);
+    expect(await runOn(host, 'kept', 'cat /data/word')).toBe('last');
+  }
+});
+
+test('a backup brings back what was recorded then', async () => {
+  const { file } = await admin<{ file: string }>(a, 'POST', '/v1/cluster/backups');
+  await createVolume(a, 'later', { size: '200M' });
+  const id = (await clusterOf(a)).id!;
+  const before = (await formationOf(a)).change;
+  await admin(a, 'POST', '/v1/cluster/recover', { backup: file, confirm: id });
+  await waitForFormation(
+    a,
+    'it answers again',
+    ({ change }, { etcd }) => change != null && change !== before && etcd.usable,
+    120_000,
+  );
+  await waitForVoters(a, 3, 180_000);
+  for (const host of hosts) {
+    await waitFor(`${host.name} knows what there was`, async () => {
+      const names = (await host.ok('volume', 'ls', '-q')).split('\n');
+      return names.includes('kept') && names.includes('after') && !names.includes('later');
+    });
+    expect(await runOn(host, 'kept', 'cat /data/word')).toBe('last');
+  }
 });

@@ -26,6 +26,7 @@ export interface AdminSocket {
 export async function startAdminSocket(path: string): Promise<AdminSocket> {
   const requests: [string, unknown?][] = [];
   let server: Server | undefined;
+  let closed = false;
 
   const socket: AdminSocket = {
     path,
@@ -44,11 +45,15 @@ export async function startAdminSocket(path: string): Promise<AdminSocket> {
       await rm(path, { force: true });
     },
     async comeBack() {
+      if (closed) return;
       const made = createServer((request, response) => void answer(request, response));
       server = made;
       await new Promise<void>((resolve) => made.listen(path, resolve));
     },
-    close: () => socket.goAway(),
+    close: () => {
+      closed = true;
+      return socket.goAway();
+    },
   };
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {

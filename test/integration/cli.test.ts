@@ -138,9 +138,13 @@ async function serveAnew(more: Partial<AdminDeps>): Promise<void> {
 }
 
 async function answers(): Promise<void> {
-  await vi.waitFor(async () => {
-    expect((await run('version')).code).toBe(0);
-  });
+  // The first time loads the program as well.
+  await vi.waitFor(
+    async () => {
+      expect((await run('version')).code).toBe(0);
+    },
+    { timeout: 10_000 },
+  );
 }
 
 async function close(): Promise<void> {

@@ -59,6 +59,7 @@ function startsAnew(body: unknown, then: AdminSocket['routes'], awayMs = 600): R
   return () => {
     const before = plugin.routes['GET /v1/cluster'];
     const lastLook: Route = (request) => {
+      plugin.routes = { ...plugin.routes, 'GET /v1/cluster': before ?? answer({}) };
       setTimeout(() => {
         void plugin.goAway().then(() => {
           plugin.routes = { ...plugin.routes, ...then };
@@ -339,8 +340,9 @@ describe('docker openebs cluster join', () => {
   });
 
   it('is done though the answer was lost', async () => {
+    const before = clusterWith({ id: 'c1', formation: alone });
     plugin.routes = {
-      'GET /v1/cluster': inTurn(clusterWith({ id: 'c1', formation: alone }), joined),
+      'GET /v1/cluster': inTurn(before, before, joined),
       'POST /v1/cluster/join': () => 'drop',
     };
     expect(await run('cluster', 'join', 'SECRET')).toMatchObject({
@@ -348,6 +350,12 @@ describe('docker openebs cluster join', () => {
       out: like(/is in cluster c2; learner/),
       err: like(/this host has not joined the cluster yet\n/),
     });
+  });
+
+  it('is not taken for done where the host was in a cluster before', async () => {
+    plugin.routes = { 'GET /v1/cluster': answer(clusterWith({})), 'POST /v1/cluster/join': () => 'drop' };
+    const { code, out } = await run('cluster', 'join', 'SECRET', '--timeout', '300ms');
+    expect([code, out]).toEqual([1, '']);
   });
 
   it('says what hinders it', async () => {
@@ -418,5 +426,305 @@ describe('docker openebs cluster token', () => {
     });
     expect(changes().map(([call]) => call)).toContain('DELETE /v1/cluster/tokens/..%2Fx');
     expect(await json('cluster', 'token', 'revoke', 't1')).toEqual({ revoked: ['t1'] });
+  });
+});
+
+describe('docker openebs cluster recover, restore', () => {
+  const backup = {
+    file: '/var/lib/openebs/backups/1.json',
+    createdAt: '2026-01-02T03:04:05Z',
+    cluster: 'c1',
+    keys: 7,
+    bytes: 2048,
+    revision: 12,
+  };
+  const backups = answer({ backups: [backup] });
+
+  it('recover waits until the plugin has started anew, whatever it looks like before', async () => {
+    plugin.routes = {
+      'GET /v1/cluster': answer(clusterWith({})),
+      'POST /v1/cluster/recover': startsAnew({ cluster: 'c1', advertise: ADDRESS }, {}),
+    };
+    const { code, out, err } = await run('cluster', 'recover', '--confirm', 'c1');
+    expect([code, out]).toEqual([0, like(/^node ID-A is in cluster c1; voter: /)]);
+    expect(err).toBe(
+      'the plugin has not started anew yet\n' +
+        `waiting for the plugin: nobody answers at ${plugin.path}\n` +
+        'etcd serves at https://10.0.0.1:23790\n',
+    );
+    expect(changes()).toEqual([['POST /v1/cluster/recover', { confirm: 'c1' }]]);
+  });
+
+  it('recover asks a person to type the ID', async () => {
+    plugin.routes = {
+      'GET /v1/cluster': inTurn(
+        clusterWith({}, 'no leader'),
+        clusterWith({}, 'no leader'),
+        clusterWith({ formation: { ...formation, change: 'x' } }),
+      ),
+      'POST /v1/cluster/recover': answer({ cluster: 'c1', advertise: ADDRESS, change: 'x' }),
+    };
+    const { code, err } = await runWith(typing('c1'), 'cluster', 'recover');
+    expect(code).toBe(0);
+    expect(err).toMatch(/^etcd begins anew .*\nType the cluster's ID, c1, to do it: /);
+    expect(changes()).toEqual([['POST /v1/cluster/recover', { confirm: 'c1' }]]);
+  });
+
+  it.each([
+    [typing('c2'), [], /"c2" is not the cluster's ID, which is c1: nothing was done\n$/],
+    [typing(null), [], /nothing was typed: nothing was done\n$/],
+    [silent, [], /has to be confirmed: run it on a terminal, or give --confirm c1\n$/],
+    [silent, ['--confirm', 'c2'], /^"c2" is not the cluster's ID/],
+    // Somebody may have piped something into it.
+    [typing('c1', false), [], /has to be confirmed/],
+  ])('nothing is recovered, restored or purged without it: %j %j', async (input, options, message) => {
+    plugin.routes = { 'GET /v1/cluster': answer(clusterWith({})), 'GET /v1/cluster/backups': backups };
+    for (const words of [['recover'], ['restore', '/x'], ['down', '--purge']]) {
+      const ran = await runWith(input, 'cluster', ...words, ...options);
+      expect(ran).toEqual({ code: 2, out: '', err: like(message) });
+    }
+    expect(changes()).toEqual([]);
+  });
+
+  it('restore names the backup by its whole path', async () => {
+    plugin.routes = {
+      'GET /v1/cluster': answer(clusterWith({ formation: { ...formation, change: 'x' } })),
+      'POST /v1/cluster/recover': answer({ cluster: 'c1', advertise: ADDRESS, change: 'x' }),
+    };
+    const restored = await json('cluster', 'restore', 'folder/../1.json', '--confirm', 'c1');
+    expect(restored).toEqual({ cluster: 'c1', node: 'ID-A', advertise: ADDRESS, role: 'voter' });
+    const file = path.resolve('1.json');
+    expect(changes()).toEqual([['POST /v1/cluster/recover', { backup: file, confirm: 'c1' }]]);
+  });
+
+  it('restore knows the cluster from the backup where the host has lost all', async () => {
+    plugin.routes = {
+      'GET /v1/cluster': answer(clusterWith({ id: null })),
+      'GET /v1/cluster/backups': backups,
+    };
+    expect((await run('cluster', 'restore', backup.file)).err).toMatch(/give --confirm c1\n$/);
+    expect((await run('cluster', 'restore', '/other')).err).toMatch(/give --confirm ID\n$/);
+    plugin.routes = { 'GET /v1/cluster': answer(clusterWith({ id: null })) };
+    expect((await run('cluster', 'restore', '/other')).err).toMatch(/give --confirm ID\n$/);
+  });
+
+  it('backup prints where it is, and lists what there is', async () => {
+    plugin.routes = { 'POST /v1/cluster/backups': backups, 'GET /v1/cluster/backups': backups };
+    expect(await run('cluster', 'backup')).toEqual({
+      code: 0,
+      out: `${backup.file}\n`,
+      err: '7 keys of revision 12, 2 KiB, on this host alone:\n',
+    });
+    expect(await json('cluster', 'backup')).toEqual(backup);
+    expect((await run('cluster', 'backup', 'ls')).out).toBe(
+      'FILE                              CREATED                CLUSTER   KEYS   SIZE    REVISION\n' +
+        '/var/lib/openebs/backups/1.json   2026-01-02T03:04:05Z   c1        7      2 KiB   12\n',
+    );
+    expect((await run('cluster', 'backup', 'ls', '-q')).out).toBe(`${backup.file}\n`);
+    expect(await json('cluster', 'backup', 'ls')).toEqual({ backups: [backup] });
+    plugin.routes = { 'POST /v1/cluster/backups': answer({ backups: [] }) };
+    expect(await run('cluster', 'backup')).toEqual({
+      code: 1,
+      out: '',
+      err: like(/^the plugin made no backup/),
+    });
+  });
+});
+
+describe('docker openebs cluster leave', () => {
+  const volumes = answer({
+    volumes: [
+      { name: 'db', status: { node: 'ID-A' } },
+      { name: 'web', status: {} },
+    ],
+  });
+  const own = {
+    'GET /v1/cluster': inTurn(
+      clusterWith({ id: null, formation: alone }),
+      clusterWith({ formation: alone }),
+      clusterWith({ id: 'c9', formation: alone }),
+    ),
+  };
+
+  it('says what it does, and waits for a cluster of its own', async () => {
+    plugin.routes = {
+      'GET /v1/volumes': volumes,
+      'GET /v1/cluster': answer(clusterWith({})),
+      'POST /v1/cluster/leave': startsAnew({ cluster: null, advertise: null }, own),
+    };
+    const { code, out, err } = await run('cluster', 'leave', '--force');
+    expect([code, out]).toEqual([0, like(/^node ID-A is in cluster c9; alone: /)]);
+    expect(err).toMatch(
+      /^this host leaves the cluster c1 .*; the cluster loses 1 volume with data here: db\nthis host has not left c1 yet\n/,
+    );
+    expect(changes()).toEqual([['POST /v1/cluster/leave', { force: true }]]);
+  });
+
+  it('prints what is in the way', async () => {
+    plugin.routes = {
+      'GET /v1/volumes': volumes,
+      'GET /v1/cluster': answer(clusterWith({})),
+      'POST /v1/cluster/leave': () => refusal('in_use', 'volumes have their data here:\n  db'),
+    };
+    const { code, out, err } = await run('cluster', 'leave');
+    expect([code, out]).toEqual([1, '']);
+    expect(err).toMatch(/which it refuses to lose without --force\nvolumes have their data here:\n {2}db\n$/);
+    expect(changes()).toEqual([['POST /v1/cluster/leave', {}]]);
+  });
+});
+
+describe('docker openebs cluster down', () => {
+  const nodes = answer({
+    nodes: [
+      { id: 'ID-A', hostname: 'a' },
+      { id: 'ID-B', hostname: 'b' },
+    ],
+    problem: null,
+  });
+
+  it('asks until no host is waited for', async () => {
+    plugin.routes = {
+      'GET /v1/nodes': nodes,
+      'POST /v1/cluster/down': inTurn(
+        { waitingFor: ['ID-A', 'ID-B'] },
+        { waitingFor: ['ID-B'] },
+        { waitingFor: ['ID-B'] },
+        { waitingFor: [] },
+      ),
+    };
+    expect(await run('cluster', 'down')).toEqual({
+      code: 0,
+      out: 'all hosts have taken their containers away; the data is kept\n',
+      err: 'waiting for a, b\nwaiting for b\n',
+    });
+    expect(changes()).toEqual(Array(4).fill(['POST /v1/cluster/down', {}]));
+  });
+
+  it('purges when the ID is typed, and goes on while hosts are away', async () => {
+    let asked = 0;
+    plugin.routes = {
+      'GET /v1/nodes': nodes,
+      'GET /v1/cluster': answer(clusterWith({})),
+      'POST /v1/cluster/down': () => {
+        asked += 1;
+        if (asked === 2) return 'drop';
+        return { body: { waitingFor: asked > 2 ? [] : ['ID-B'] } };
+      },
+    };
+    const options = ['--purge', '--format', 'json'];
+    const { code, out, err } = await runWith(typing('c1'), 'cluster', 'down', ...options);
+    expect([code, JSON.parse(out)]).toEqual([0, { down: true, purged: true }]);
+    expect(err).toMatch(
+      /^All hosts .*\nType the cluster's ID, c1, to do it: waiting for b\nwaiting for the plugin: /,
+    );
+    expect(changes()).toEqual(Array(3).fill(['POST /v1/cluster/down', { purge: true, confirm: 'c1' }]));
+  });
+
+  it('ends with what is waited for, or what is refused', async () => {
+    plugin.routes = { 'GET /v1/nodes': nodes, 'POST /v1/cluster/down': answer({ waitingFor: ['ID-B'] }) };
+    const late = await run('cluster', 'down', '--timeout', '300ms');
+    expect(late).toEqual({ code: 1, out: '', err: like(/not done within 300ms.*Last: waiting for b\n$/) });
+    plugin.routes = {
+      'GET /v1/nodes': nodes,
+      'POST /v1/cluster/down': () => refusal('in_use', 'db is in use on b'),
+    };
+    expect(await run('cluster', 'down')).toEqual({ code: 1, out: '', err: 'db is in use on b\n' });
+  });
+});
+
+describe('docker openebs: nodes and voters', () => {
+  const known = {
+    state: 'alive',
+    since: null,
+    awaySeconds: null,
+    address: '10.0.0.1',
+    engineVersion: '28.2.2',
+    pluginVersion: '0.1.0',
+    pools: {},
+    labels: {},
+    error: '',
+  };
+  const nodes = answer({
+    nodes: [
+      { ...known, id: 'ID-A', hostname: 'a', self: true },
+      { ...known, id: 'ID/B', hostname: 'b', drained: true },
+    ],
+    problem: null,
+  });
+  const settings = answer({ labels: { rack: '7' }, drained: true });
+
+  it('node label and drain send what changes alone', async () => {
+    plugin.routes = { 'GET /v1/nodes': nodes, 'POST /v1/nodes/*': settings };
+    expect(await run('node', 'label', 'b', 'rack=7', 'disk-')).toEqual({
+      code: 0,
+      out: 'b: rack=7; drained\n',
+      err: '',
+    });
+    expect(await json('node', 'drain', 'ID-A')).toEqual({
+      node: 'ID-A',
+      labels: { rack: '7' },
+      drained: true,
+    });
+    await run('node', 'drain', 'a', '--undo');
+    expect(changes()).toEqual([
+      ['POST /v1/nodes/ID%2FB/settings', { labels: { rack: '7', disk: null } }],
+      ['POST /v1/nodes/ID-A/settings', { drained: true }],
+      ['POST /v1/nodes/ID-A/settings', { drained: false }],
+    ]);
+    const unknown = await run('node', 'drain', 'c');
+    expect(unknown).toEqual({ code: 1, out: '', err: like(/^there is no node "c"/) });
+    expect(await run('node', 'label', 'a', 'x')).toEqual({
+      code: 2,
+      out: '',
+      err: like(/^label "x": give /),
+    });
+  });
+
+  it('node ls shows who is drained', async () => {
+    plugin.routes = { 'GET /v1/nodes': nodes };
+    expect((await run('node', 'ls')).out).toMatch(/\nID\/B +b +alive, drained +10/);
+  });
+
+  it('cluster remove-node removes a node by its name, or prints what is in the way', async () => {
+    plugin.routes = { 'GET /v1/nodes': nodes, 'DELETE /v1/nodes/*': answer('') };
+    const removed = { code: 0, out: 'b is removed from the cluster\n', err: '' };
+    expect(await run('cluster', 'remove-node', 'b')).toEqual(removed);
+    expect(await json('cluster', 'remove-node', 'a', '--force')).toEqual({ removed: 'ID-A' });
+    expect(changes()).toEqual([['DELETE /v1/nodes/ID%2FB'], ['DELETE /v1/nodes/ID-A?force=1']]);
+    plugin.routes = {
+      'GET /v1/nodes': nodes,
+      'DELETE /v1/nodes/*': () => refusal('conflict', 'b is alive:\n  stop it first'),
+    };
+    const refused = { code: 1, out: '', err: 'b is alive:\n  stop it first\n' };
+    expect(await run('cluster', 'remove-node', 'b')).toEqual(refused);
+  });
+
+  it('cluster voters sets how many there shall be', async () => {
+    plugin.routes = { 'POST /v1/cluster/voters': answer({}) };
+    expect(await run('cluster', 'voters', '5')).toEqual({ code: 0, out: '5\n', err: like(/one by one/) });
+    expect(await json('cluster', 'voters', '1')).toEqual({ voters: 1 });
+    expect(changes().map(([, body]) => body)).toEqual([{ voters: 5 }, { voters: 1 }]);
+  });
+});
+
+describe('docker openebs cluster status', () => {
+  it('has the formation for programs, and null without', async () => {
+    plugin.routes = {
+      'GET /v1/health': answer({
+        version: '0.1.0',
+        node: 'ID-A',
+        cluster: 'c1',
+        healthy: true,
+        problems: {},
+      }),
+      'GET /v1/nodes': answer({ nodes: [], problem: null }),
+      'GET /v1/volumes': answer({ volumes: [] }),
+      'GET /v1/cluster': answer(clusterWith({})),
+    };
+    expect(await json('cluster', 'status')).toMatchObject({ healthy: true, formation });
+    const { id, createdAt, node, etcd } = clusterWith({});
+    const without = { id, createdAt, node, etcd };
+    plugin.routes = { ...plugin.routes, 'GET /v1/cluster': answer(without) };
+    expect(await json('cluster', 'status')).toMatchObject({ healthy: true, formation: null });
   });
 });

@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -29,6 +29,7 @@ const roles: RoleContainers = {
 beforeEach(async () => {
   hostRoot = mkdtempSync(join(tmpdir(), 'openebs-host-'));
   mkdirSync(join(hostRoot, 'var/lib/etcd-of-mine'), { recursive: true });
+  mkdirSync(join(hostRoot, 'var/lib/openebs'));
   made = await ensureCertificates(join(hostRoot, 'var/lib/etcd-of-mine/pki'), { addresses: [] });
 });
 
@@ -36,9 +37,14 @@ afterEach(() => {
   rmSync(hostRoot, { recursive: true });
 });
 
-function connect(settings: Record<string, string>) {
+function connect(settings: Record<string, string>, more: Partial<RoleContainers> = {}) {
   const paths = createHostPaths(hostRoot, '/mnt/none');
-  return connectState(ctx, parseConfig(settings), { paths, roles, image: 'none', cluster: 'test' });
+  return connectState(ctx, parseConfig(settings), {
+    paths,
+    roles: { ...roles, ...more },
+    image: 'none',
+    cluster: 'test',
+  });
 }
 
 const hostPath = (file: string) => file.slice(hostRoot.length);
@@ -57,6 +63,8 @@ describe('an etcd of the user', () => {
     await state.transact(ctx, { if: [], then: [{ put: '/openebs/x', value: 'nonce-1' }] });
     expect((await state.get(ctx, '/openebs/x'))?.value).toBe('nonce-1');
     await state.close();
+    // Nothing of an etcd of our own was made: no container (the roles refuse), data, or certificate.
+    expect(readdirSync(join(hostRoot, 'var/lib/openebs'))).toEqual(['kept-in.json']);
   });
 
   it('with user and password is used with the password from its file', async () => {
@@ -83,5 +91,52 @@ describe('an etcd of the user', () => {
     await expect(
       connect({ ETCD_ENDPOINTS: 'https://127.0.0.1:1', ETCD_CA_FILE: '/var/lib/nowhere/ca.crt' }),
     ).rejects.toThrow('/var/lib/nowhere/ca.crt');
+  });
+});
+
+describe('no cluster', () => {
+  const absent = { present: false, generation: null, settings: new Map<string, string>(), status: null };
+
+  it('needs no etcd, and has after a start what it had before', async () => {
+    const observe = () => Promise.resolve(absent);
+    const first = await connect({ CLUSTER: 'none' }, { observe });
+    await first.ensureEtcd(ctx);
+    expect(first.which).toEqual({ none: true, own: false, endpoints: [] });
+    await first.state.transact(ctx, { if: [], then: [{ put: '/openebs/x', value: '1' }] });
+    await first.state.close();
+    const second = await connect({ CLUSTER: 'none' }, { observe });
+    expect(await second.state.get(ctx, '/openebs/x')).toMatchObject({ value: '1' });
+    await second.state.close();
+    expect(readdirSync(join(hostRoot, 'var/lib/openebs')).sort()).toEqual(['kept-in.json', 'local']);
+  });
+
+  it('ends the etcd of a time before, which nobody needs', async () => {
+    const removed: string[] = [];
+    const { state, ensureEtcd } = await connect(
+      { CLUSTER: 'none' },
+      {
+        observe: () => Promise.resolve({ ...absent, present: true }),
+        remove: (_ctx, name) => {
+          removed.push(name);
+          return Promise.resolve();
+        },
+      },
+    );
+    await ensureEtcd(ctx);
+    await state.close();
+    expect(removed).toEqual(['openebs-etcd']);
+  });
+
+  it('is refused, and leaves the etcd alone, while that may have volumes', async () => {
+    writeFileSync(join(hostRoot, 'var/lib/openebs/etcd-incarnation.json'), '{}');
+    const { state, ensureEtcd } = await connect({ CLUSTER: 'none' });
+    for (const call of [
+      ensureEtcd(ctx),
+      state.get(ctx, '/openebs/x'),
+      state.transact(ctx, { if: [], then: [] }),
+      state.lease(ctx, 5000),
+    ]) {
+      await expect(call).rejects.toThrow('volumes may be recorded in etcd and would be hidden');
+    }
   });
 });

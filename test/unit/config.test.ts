@@ -72,6 +72,7 @@ describe('settings', () => {
       logLevel: 'info',
       nodeId: '',
       dockerSocket: '/run/docker.sock',
+      cluster: 'etcd',
       etcd: { endpoints: [], port: 23_790 },
       targetAddress: '127.0.0.1',
       targetPorts: { first: 13_260, last: 14_259 },
@@ -80,6 +81,8 @@ describe('settings', () => {
       drainTimeoutMs: 90_000,
       failoverAfterMs: 30_000,
       memberGraceMs: 300_000,
+      discovery: 'multicast',
+      backup: { everyMs: 21_600_000, keep: 8 },
       events: { maxCount: 10_000, maxAgeMs: 604_800_000, noise: false },
       policies: { defaults: ['objects', 'services', 'vsm'], directory: '/var/lib/openebs/policies' },
       registry: { farewell: 'hand-over' },
@@ -102,6 +105,24 @@ describe('settings', () => {
 
   it('ignore foreign variables and take an empty value for the default', () => {
     expect(parseConfig({ PATH: '/bin', DEFAULT_SIZE: '', LOG_LEVEL: ' ' })).toEqual(parseConfig({}));
+  });
+
+  it('without an etcd refuse what says which, by the names of both, and leave its ports to others', () => {
+    expect(parseConfig({ CLUSTER: 'none', TARGET_PORTS: '23000-24000' }).cluster).toBe('none');
+    expect(problemsOf({ TARGET_PORTS: '23000-24000' })).toContain('ETCD_PORT');
+    const given = {
+      ETCD_ENDPOINTS: 'http://10.0.0.1:2379',
+      ETCD_CA_FILE: '/var/lib/ca.pem',
+      ETCD_CERT_FILE: '/var/lib/cert.pem',
+      ETCD_KEY_FILE: '/var/lib/key.pem',
+      ETCD_USER: 'docker',
+      ETCD_PASSWORD_FILE: '/var/lib/password',
+    };
+    const text = problemsOf({ CLUSTER: 'none', ...given });
+    for (const name of Object.keys(given)) {
+      expect(text).toMatch(new RegExp(`CLUSTER=none uses none: empty one\\n.*at ${name}`));
+    }
+    expect(problemsOf({ CLUSTER: 'raft' })).toContain('CLUSTER');
   });
 
   it('read an etcd of the user', () => {

@@ -5,10 +5,12 @@ import { changeCluster, type SeenCluster, tellEtcd } from './change.js';
 import { showMembership } from './membership.js';
 
 export const joinCluster: Run = async (call, around) => {
+  const body = requestOf(call, await tokenOf(call, around));
+  const before = await around.admin.get<ClusterMessage>('/v1/cluster');
   const cluster = await changeCluster(call, around, {
     path: '/v1/cluster/join',
-    body: requestOf(call, await tokenOf(call, around)),
-    missing: isMissing,
+    body,
+    missing: (seen, answer) => isMissing(seen, before, answer),
   });
   tellEtcd(around, cluster);
   return showMembership(call, around, cluster);
@@ -33,12 +35,17 @@ async function tokenOf({ names: [given = ''] }: Call, around: Surroundings): Pro
   return line;
 }
 
-function isMissing({ id, formation }: SeenCluster, answer: ChangingMessage | null): string | null {
+function isMissing(seen: SeenCluster, before: ClusterMessage, answer: ChangingMessage | null): string | null {
   const wanted = answer?.cluster ?? null;
-  const isIn = wanted === null ? isFormed(formation) : id === wanted && formation !== undefined;
-  if (isIn) return null;
-  const why = formation?.problem ?? null;
+  if (isIn(seen, before, wanted)) return null;
+  const why = seen.formation?.problem ?? null;
   return `this host has not joined ${wanted ?? 'the cluster'} yet${why === null ? '' : `: ${why}`}`;
+}
+
+/** @param wanted null: it was in the answer that was lost; any is meant that the host was not in before */
+function isIn({ id, formation }: ClusterMessage, before: ClusterMessage, wanted: string | null): boolean {
+  if (wanted !== null) return id === wanted && formation !== undefined;
+  return isFormed(formation) && !(isFormed(before.formation) && id === before.id);
 }
 
 function isFormed(formation: ClusterMessage['formation']): boolean {

@@ -15,7 +15,7 @@ export interface Listener {
 }
 
 export interface WantedPorts {
-  /** null: the etcd is somebody else's. */
+  /** null: the etcd is somebody else's, or there is none. */
   readonly etcd: number | null;
   readonly first: number;
   readonly last: number;
@@ -32,7 +32,7 @@ export async function lookAtPorts(engine: Engine, settings: ReadonlyMap<string, 
 
 export function wantedPorts(settings: ReadonlyMap<string, string>): WantedPorts {
   const [, first = '13260', last = '14259'] = /^(\d+)-(\d+)$/.exec(settings.get('TARGET_PORTS') ?? '') ?? [];
-  const isOwn = (settings.get('ETCD_ENDPOINTS') ?? '') === '';
+  const isOwn = (settings.get('ETCD_ENDPOINTS') ?? '') === '' && settings.get('CLUSTER') !== 'none';
   const port = Number(settings.get('ETCD_PORT') ?? '');
   return { etcd: isOwn ? (port > 0 ? port : 23_790) : null, first: Number(first), last: Number(last) };
 }

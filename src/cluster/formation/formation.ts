@@ -18,8 +18,14 @@ import type { FormationView, MemberReport, MemberRole } from './view.js';
 export interface FormationDeps extends ManagerDeps {
   readonly local: LocalMember;
   readonly care: Care;
-  /** Clients go there from now on. */
-  readonly follow: (endpoints: readonly string[]) => Promise<void>;
+  /** Of the cluster's record, as it is on disk. */
+  readonly incarnation: () => number;
+  /** Of the cluster's record, as etcd has it. */
+  readonly readIncarnation: (ctx: Ctx) => Promise<number>;
+  /** Clients go there from now on, and believe no lower incarnation. */
+  readonly follow: (endpoints: readonly string[], incarnation: number) => Promise<void>;
+  /** Another etcd answers where a member should: goes over to it if it is this cluster's next incarnation. */
+  readonly meet: (ctx: Ctx, clientUrl: string) => Promise<void>;
   /** No majority answers: where else to look. */
   readonly search: () => void;
   readonly paceMs?: number;
@@ -93,19 +99,34 @@ class WatchedFormation implements Formation {
   async #turn(ctx: Ctx): Promise<boolean> {
     const { follow, local, members, observation } = this.#deps;
     const list = await this.#list(ctx, members);
+    const incarnation = await this.#judge(ctx);
+    if (incarnation > this.#deps.incarnation()) await local.yield(ctx, list);
     const endpoints = endpointsOf(list);
-    if (endpoints) await follow(endpoints);
+    if (endpoints) await follow(endpoints, incarnation);
     // Others are looked after also by a host that cannot do its own part.
     const failed = await local.follow(ctx, list).then(
       () => null,
       (reason: unknown) => AppError.from(reason),
     );
     this.#seen = await observation.look(ctx, list);
+    for (const url of this.#seen.strangers) await this.#deps.meet(ctx, url);
     // One that is full takes no intent.
     if (hasNoSpace(this.#seen)) return false;
     const moved = await manage(ctx, this.#deps, this.#seen);
     if (failed) throw failed;
     return moved;
+  }
+
+  /** An etcd that was left behind by a recovery may still have its majority. */
+  async #judge(ctx: Ctx): Promise<number> {
+    const found = await this.#deps.readIncarnation(ctx);
+    if (found >= this.#deps.incarnation()) return found;
+    this.#deps.search();
+    throw new AppError(
+      'conflict',
+      'an etcd answers that this cluster has left behind when it was recovered: the hosts that still run it put it aside as ' +
+        'soon as they meet the new one',
+    );
   }
 
   async #list(ctx: Ctx, members: FormationDeps['members']): Promise<MemberList> {

@@ -45,6 +45,8 @@ export interface LocalMemberDeps {
 export interface LocalMember {
   /** Makes what this host has true to the list of the members. */
   follow(ctx: Ctx, list: MemberList): Promise<void>;
+  /** The list is of the cluster's next etcd: a member of the former one ends. */
+  yield(ctx: Ctx, list: MemberList): Promise<void>;
   /** Number of the member whose data is here. */
   readonly has: string | null;
   readonly lost: boolean;
@@ -84,6 +86,11 @@ class FollowingMember implements LocalMember {
     this.#has = mine?.member ?? this.#has;
     if (mine) this.#lost = mine.formed && !(await hasLog(paths));
     await this.#tell(ctx);
+  }
+
+  async yield(ctx: Ctx, { clusterId }: MemberList): Promise<void> {
+    const mine = await readIncarnation(this.#deps.paths);
+    if (mine && mine.clusterId !== clusterId) await this.#end(ctx, mine);
   }
 
   /** One that was formed before it had to know its number asks the member itself. */

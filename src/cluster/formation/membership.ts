@@ -14,6 +14,8 @@ const shape = z.object({
   endpoints: z.array(z.string()).readonly(),
   /** Of the cluster's record; of two etcds that claim to be the cluster, the higher one is it. */
   incarnation: z.int().nonnegative(),
+  /** The recovery that was carried out here last. */
+  change: z.string().optional(),
 });
 export type Membership = z.infer<typeof shape>;
 

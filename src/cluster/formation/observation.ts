@@ -12,6 +12,8 @@ export interface Observed {
   readonly members: readonly MemberView[];
   readonly hosts: readonly HostView[];
   readonly statuses: ReadonlyMap<string, MemberStatus>;
+  /** Where another etcd answers than the one of the list. */
+  readonly strangers: readonly string[];
   readonly corrupt: boolean;
   readonly alarms: readonly string[];
   readonly voters: number;
@@ -49,7 +51,7 @@ export class Observation {
 
   async look(ctx: Ctx, list: MemberList): Promise<Observed> {
     const { state } = this.#deps;
-    const [statuses, peers, duties, settings, formation, alarms] = await Promise.all([
+    const [{ statuses, strangers }, peers, duties, settings, formation, alarms] = await Promise.all([
       this.#ask(ctx, list),
       state.range(ctx, keys.peers),
       state.range(ctx, keys.duties),
@@ -61,6 +63,7 @@ export class Observation {
     return {
       list,
       statuses,
+      strangers,
       members: this.#judge(list, statuses),
       hosts: this.#hosts(peers.entries, duties.entries, settings.entries),
       corrupt: alarms.some(({ kind }) => kind === 'CORRUPT'),
@@ -69,17 +72,22 @@ export class Observation {
     };
   }
 
-  async #ask(ctx: Ctx, { members }: MemberList): Promise<Map<string, MemberStatus>> {
+  async #ask(
+    ctx: Ctx,
+    { clusterId, members }: MemberList,
+  ): Promise<Pick<Observed, 'statuses' | 'strangers'>> {
     const statuses = new Map<string, MemberStatus>();
+    const strangers: string[] = [];
     await Promise.all(
       members.map(async ({ id, clientUrls: [url] }) => {
         if (url === undefined) return;
         const status = await this.#deps.members.status(ctx, url).catch(() => null);
         // Another may answer at an address that was given anew.
         if (status?.id === id) statuses.set(id, status);
+        else if (status && status.clusterId !== clusterId) strangers.push(url);
       }),
     );
-    return statuses;
+    return { statuses, strangers };
   }
 
   #judge({ members }: MemberList, statuses: ReadonlyMap<string, MemberStatus>): MemberView[] {

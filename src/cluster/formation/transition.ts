@@ -30,8 +30,18 @@ const shape = z.discriminatedUnion('kind', [
   }),
   /** Begins anew, with a cluster of its own. */
   z.object({ kind: z.literal('leave'), cluster: z.string().min(1) }),
+  /** Begins its own cluster anew with one member, from a backup or from what this host's member had. */
+  z.object({
+    kind: z.literal('recover'),
+    cluster: z.string().min(1),
+    backup: z.string().nullable(),
+    /** Of the backup that is made of the member's data. */
+    rescue: z.string().regex(/^[A-Za-z0-9.-]+$/),
+  }),
 ]);
 export type Transition = z.infer<typeof shape>;
+export type Move = Exclude<Transition, { kind: 'recover' }>;
+export type Recovery = Extract<Transition, { kind: 'recover' }>;
 
 export interface TransitionParts {
   readonly paths: HostPaths;
@@ -58,11 +68,7 @@ export async function readTransition(paths: HostPaths): Promise<Transition | nul
   }
 }
 
-export async function carryOutTransition(
-  ctx: Ctx,
-  transition: Transition,
-  parts: TransitionParts,
-): Promise<void> {
+export async function carryOutMove(ctx: Ctx, transition: Move, parts: TransitionParts): Promise<void> {
   const { paths, roles, keepCluster } = parts;
   ctx.log.info({ kind: transition.kind, cluster: transition.cluster }, 'this host changes its cluster');
   await failPoint('before transition');
@@ -79,5 +85,9 @@ export async function carryOutTransition(
     await writeMembership(paths, { schema: 1, advertise, endpoints, incarnation });
   } else await rm(paths.view(paths.membership), { force: true });
   await failPoint('after transition files');
+  await endTransition(paths);
+}
+
+export async function endTransition(paths: HostPaths): Promise<void> {
   await rm(paths.view(paths.transition), { force: true });
 }

@@ -78,6 +78,18 @@ describe('the cluster', () => {
     expect(await view([entry(keys.cluster, 'x')]).cluster(ctx)).toMatchObject({ id: null });
   });
 
+  it('speaks of no etcd where there is none', async () => {
+    const alone = { none: true, own: false, endpoints: [] };
+    const slow = () => Promise.reject(new AppError('deadline_exceeded', 'a call was not finished'));
+    expect(await view(null, { etcd: alone, state: { range: slow } }).cluster(ctx)).toMatchObject({
+      etcd: { ...alone, usable: false, problem: 'a call was not finished' },
+    });
+    expect(await view([clusterEntry], { etcd: alone }).cluster(ctx)).toMatchObject({
+      id: 'c1',
+      etcd: { ...alone, usable: true },
+    });
+  });
+
   it.each([
     ['etcd at x does not serve', 'etcd at x does not serve'],
     ['reading it was not finished: etcd at x cannot be reached', 'etcd at x cannot be reached'],

@@ -67,6 +67,16 @@ describe('a command line', () => {
     expect(parseCommandLine(args)).toEqual({ kind: 'help', words });
   });
 
+  it('finds a command that begins with the words of another one', () => {
+    expect(callOf('cluster', 'backup').words).toBe('cluster backup');
+    expect(callOf('cluster', 'backup', 'ls', '-q').words).toBe('cluster backup ls');
+  });
+
+  it('takes - as a name', () => {
+    expect(callOf('cluster', 'join', '-', '--timeout', '1m').names).toEqual(['-']);
+    expect(callOf('node', 'label', 'a', 'b=c', 'd-').names).toEqual(['a', 'b=c', 'd-']);
+  });
+
   it('--version is a command', () => {
     expect(callOf('--version').words).toBe('version');
   });
@@ -97,6 +107,17 @@ describe('a command line', () => {
       '--format is "yaml": give table or json (see docker openebs --help)',
     ],
     [['completion', 'fish'], 'SHELL is "fish": give bash or zsh (see docker openebs completion --help)'],
+    [
+      ['cluster', 'init', '--voters', '3'],
+      'cluster init needs --advertise ADDR (see docker openebs cluster init --help)',
+    ],
+    [
+      ['cluster', 'voters', '2'],
+      'NUMBER is "2": give 1 or 3 or 5 (see docker openebs cluster voters --help)',
+    ],
+    [['cluster', 'join'], 'cluster join needs TOKEN (see docker openebs cluster join --help)'],
+    [['cluster', 'backup', 'sl'], '"sl" is one word too many (see docker openebs cluster backup --help)'],
+    [['node', 'label', 'a'], 'node label needs NODE KEY=VALUE (see docker openebs node label --help)'],
     [['completion'], 'completion needs SHELL (see docker openebs completion --help)'],
   ])('%j is refused, and says what is allowed', (args, message) => {
     const failure = failureOf(...args);

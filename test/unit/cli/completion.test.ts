@@ -7,6 +7,8 @@ const node = (id: string, hostname: string) => ({ id, hostname });
 const answers: Readonly<Record<string, unknown>> = {
   '/v1/volumes': { volumes: [{ name: 'db' }, { name: 'data' }, { name: 'web' }] },
   '/v1/nodes': { nodes: [node('ID1', 'a'), node('ID2', 'same'), node('ID3', 'same')] },
+  '/v1/cluster/tokens': { tokens: [{ id: 't1' }, { id: 't2' }] },
+  '/v1/cluster/backups': { backups: [{ file: '/b/1' }] },
 };
 const admin = { get: <Message>(path: string) => Promise.resolve(answers[path] as Message) };
 const silent = { get: () => Promise.reject(new Error('nobody listens')) };
@@ -72,6 +74,48 @@ describe('completion', () => {
       ['bash', 'zsh', ':4'],
     ],
     [['completion', 'bash', ''], [':4']],
+    [
+      ['cluster', 'token', ''],
+      ['create', 'ls', 'revoke', ':4'],
+    ],
+    [
+      ['cluster', 'token', 'revoke', 't1', ''],
+      ['t2', ':4'],
+    ],
+    [
+      ['cluster', 'backup', ''],
+      ['ls', ':4'],
+    ],
+    [
+      ['cluster', 'restore', ''],
+      ['/b/1', ':4'],
+    ],
+    [
+      ['cluster', 'voters', ''],
+      ['1', '3', '5', ':4'],
+    ],
+    [
+      ['cluster', 'init', '--voters', ''],
+      ['1', '3', '5', ':4'],
+    ],
+    [
+      ['cluster', 'join', '--discovery', ''],
+      ['token', 'static:', 'dns:', 'multicast', 'swarm', 'unix:', ':4'],
+    ],
+    [['cluster', 'join', ''], [':4']],
+    [
+      ['cluster', 'remove-node', 'a'],
+      ['a', ':4'],
+    ],
+    [
+      ['node', 'drain', '--undo', 'I'],
+      ['ID2', 'ID3', ':4'],
+    ],
+    [
+      ['node', 'label', ''],
+      ['a', 'ID2', 'ID3', ':4'],
+    ],
+    [['node', 'label', 'a', ''], [':4']],
     [['nothing', 'such', ''], [':4']],
   ])('of %j', async (words, expected) => {
     expect(await texts(words)).toEqual(expected);

@@ -92,6 +92,8 @@ describe('the ports', () => {
     ]);
     expect(wantedPorts(settings)).toEqual({ etcd: 2400, first: 3000, last: 3009 });
     expect(wantedPorts(new Map([['ETCD_ENDPOINTS', 'http://10.0.0.1:2379']])).etcd).toBeNull();
+    expect(wantedPorts(new Map([['CLUSTER', 'none']])).etcd).toBeNull();
+    expect(wantedPorts(new Map([['CLUSTER', 'etcd']])).etcd).toBe(23_790);
   });
 
   it.each([

@@ -159,6 +159,7 @@ const cases: readonly Case[] = [
     formation: { members: oneDown },
     nodes: [node('a'), node('b'), node('d', { drained: true }), node('e', { state: 'unknown' })],
     wrong: [['node b: ', 'there is no spare host']],
+    notes: [['node d: is drained']],
   },
   {
     name: 'a voter is being replaced',

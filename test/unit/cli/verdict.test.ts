@@ -155,6 +155,11 @@ const cases: readonly Case[] = [
     notes: ['nodes: they run plugins of 2 versions: 0.1.0, 0.2.0'],
   },
   {
+    name: 'a node is drained',
+    documents: withNodes(node('ID-A', 'a'), node('ID-B', 'b', { drained: true })),
+    notes: ['node b: is drained'],
+  },
+  {
     name: 'volumes are troubled',
     documents: withVolumes(
       volume('db', { error: 'its data is gone' }),
@@ -285,6 +290,24 @@ describe('the status', () => {
     expect(text).toMatch(
       /1 thing is wrong:\n {2}etcd: .*\n {6}meanwhile: volumes that this .* work on.*\n {6}to do: mend what it names/,
     );
+  });
+
+  it('says of a host without a cluster that it keeps its state itself, and what is wrong with that', () => {
+    const alone = { ...etcd, none: true, own: false, endpoints: [] };
+    const documents = { ...well, cluster: { ...well.cluster, etcd: alone } };
+    const text = textOf(documents, findingsOf(documents));
+    expect(text).toContain('etcd          none, no cluster: this host keeps its state itself\n');
+    expect(text).toContain('All is well.');
+    const why = '/var/lib/openebs/local/state is damaged at byte 7: restore it';
+    const broken = { ...alone, usable: false, problem: why };
+    const damaged = {
+      ...withHealth({ problems: { etcd: why, cluster: why } }),
+      cluster: { ...well.cluster, etcd: broken },
+    };
+    const shown = textOf(damaged, findingsOf(damaged));
+    expect(shown).toContain('keeps its state itself; NOT USABLE\n');
+    expect(shown).toContain(`1 thing is wrong:\n  state of this host: ${why}\n`);
+    expect(shown).not.toContain('openebs-etcd');
   });
 
   it('shows nothing that a terminal would obey', () => {

@@ -1,0 +1,92 @@
+/**
+ * A new etcd of one member from what is left: a backup, or the data of this host's member when the majority is gone for
+ * good. Everything else of the old one is put aside, so no old vote can ever meet a new one.
+ *
+ * INVARIANTS
+ * - What a member had is read from a copy of its data, by an etcd that is alone on loopback and ends after it. The flag
+ *   that makes it answer alone (--force-new-cluster) never touches the data itself, and is never given twice to one.
+ * - The record of the cluster is written last, with the next incarnation: a load that was cut off is begun again.
+ * - Numbers, token and log are new. What other hosts still have of the old cluster yields to the higher incarnation.
+ */
+import { cp, mkdir, rm } from 'node:fs/promises';
+import path from 'node:path';
+import type { Ctx } from '../../context.js';
+import { withDeadline } from '../../context.js';
+import type { HostPaths } from '../../dataplane/host-paths.js';
+import { AppError } from '../../errors.js';
+import { failPoint } from '../../lib/fail-points.js';
+import { keys } from '../../state/keys.js';
+import { records } from '../../state/records.js';
+import type { Operation, Snapshot, State } from '../../state/state.js';
+import { hasLog } from '../formation/incarnation.js';
+import { readBackup, writeBackup } from './backups.js';
+import type { Backup } from './format.js';
+
+const OPERATIONS = 100;
+const LOAD_TIMEOUT_MS = 300_000;
+const RESCUE = 'rescue';
+
+export interface Rescue {
+  readonly paths: HostPaths;
+  /** An etcd of its own over this directory of the host, that answers alone; and its end. */
+  readonly runAlone: (
+    ctx: Ctx,
+    directory: string,
+  ) => Promise<{ readonly state: State; end(): Promise<void> }>;
+}
+
+/** What this host's member has, as a backup; answers its path. Done once, however often it is begun. */
+export async function rescue(ctx: Ctx, name: string, { paths, runAlone }: Rescue): Promise<string> {
+  const file = path.join(paths.backups, name);
+  const done = await readBackup(paths, file).catch(() => null);
+  if (done) return file;
+  if (!(await hasLog(paths)))
+    throw new AppError(
+      'not_found',
+      `${paths.etcdData} has no data of a member: recover on a host that has, or from a backup`,
+    );
+  const copy = path.join(paths.etcdData, RESCUE);
+  await rm(paths.view(copy), { recursive: true, force: true });
+  await mkdir(paths.view(copy), { recursive: true, mode: 0o700 });
+  await cp(path.join(paths.view(paths.etcdData), 'member'), path.join(paths.view(copy), 'member'), {
+    recursive: true,
+  });
+  const alone = await runAlone(ctx, copy);
+  try {
+    const snapshot: Snapshot = await alone.state.range(withDeadline(ctx, LOAD_TIMEOUT_MS), keys.root);
+    await writeBackup(paths, snapshot, name);
+  } finally {
+    await alone.end();
+    await rm(paths.view(copy), { recursive: true, force: true });
+  }
+  return file;
+}
+
+/** Fills an etcd that has nothing yet. @returns the incarnation that the cluster has now */
+export async function load(
+  ctx: Ctx,
+  { head, entries }: Backup,
+  state: Pick<State, 'get' | 'transact'>,
+): Promise<number> {
+  const limited = withDeadline(ctx, LOAD_TIMEOUT_MS);
+  const incarnation = head.incarnation + 1;
+  if ((await state.get(limited, keys.cluster)) !== null) return incarnation;
+  // Members and their manager are of the old etcd.
+  const kept = entries.filter(
+    ([key]) => key !== keys.cluster && !key.startsWith(keys.duties) && key !== keys.manager,
+  );
+  for (let at = 0; at < kept.length; at += OPERATIONS) {
+    await failPoint('before recovery load');
+    const then = kept
+      .slice(at, at + OPERATIONS)
+      .map(([key, value]): Operation => ({ put: key, value, common: true }));
+    await state.transact(limited, { if: [], then });
+  }
+  const [, value = ''] = entries.find(([key]) => key === keys.cluster) ?? [];
+  const record = { ...records.cluster.decode(keys.cluster, value), incarnation };
+  await state.transact(limited, {
+    if: [{ key: keys.cluster, absent: true }],
+    then: [{ put: keys.cluster, value: records.cluster.encode(record) }],
+  });
+  return incarnation;
+}
