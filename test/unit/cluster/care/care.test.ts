@@ -85,6 +85,7 @@ function world({ quotaMib = 100 } = {}) {
           },
         ]),
       ),
+      strangers: [],
       corrupt: state.corrupt,
       alarms: [...(state.noSpace ? ['NOSPACE'] : []), ...(state.corrupt ? ['CORRUPT'] : [])],
       voters: 3,
