@@ -83,7 +83,7 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): Running {
       failures = 0;
       await parts.follow(endpoints, incarnation);
     },
-    meet: (caller, url) => meet(caller, parts, url),
+    goTo: (caller, incarnation) => goTo(caller, parts, incarnation),
     search() {
       failures += 1;
       const known = new Set([...parts.membership().endpoints, ...parts.knownUrls()]);
@@ -118,14 +118,24 @@ function careOf({ etcd: { members }, graceMs }: CompanyParts, lock: ManagerLock,
   });
 }
 
-async function meet(ctx: Ctx, { at, etcd, membership }: CompanyParts, url: string): Promise<void> {
-  const other = at(url);
-  try {
-    const found = await incarnationIn(ctx, other).catch(() => -1);
-    if (found > membership().incarnation) etcd.moveTo([url]);
-  } finally {
-    await other.close();
-  }
+async function goTo(
+  ctx: Ctx,
+  { at, etcd, knownUrls, membership }: CompanyParts,
+  incarnation: number,
+): Promise<void> {
+  const urls = [...new Set([...membership().endpoints, ...knownUrls()])];
+  const found = await Promise.all(
+    urls.map(async (url) => {
+      const one = at(url);
+      const told = await incarnationIn(ctx, one).catch(() => -1);
+      await one.close();
+      return told >= incarnation ? [url] : [];
+    }),
+  );
+  const endpoints = found.flat().toSorted();
+  if (endpoints.length === 0)
+    throw new AppError('unavailable', `no etcd of the cluster's incarnation ${String(incarnation)} answers`);
+  etcd.moveTo(endpoints);
 }
 
 const RECORD_MS = 5000;

@@ -2,6 +2,7 @@
 import type Docker from 'dockerode';
 import { statusOf } from './engine-call.js';
 
+/** One that has it mounted at two places is named twice: the engine mounts it for each. */
 export async function volumeUsers(
   docker: Docker,
   volume: string,
@@ -10,7 +11,9 @@ export async function volumeUsers(
   const filters = { volume: [volume], status: ['running', 'paused'] };
   const found = await docker.listContainers({ all: true, filters, abortSignal });
   // The engine's filter takes a name for a prefix too.
-  return found.filter((container) => hasOneOf(container, new Set([volume]))).map(nameOf);
+  return found.flatMap((container) =>
+    container.Mounts.filter(({ Name }) => Name === volume).map(() => nameOf(container)),
+  );
 }
 
 export async function containersWith(

@@ -62,15 +62,20 @@ async function grantOrTakeOver(
   request: { ID: string; TTL: number },
 ): Promise<Granted | undefined> {
   const sentAt = performance.now();
+  let refusal: Error;
   try {
     const { TTL } = await etcd.leaseClient.leaseGrant(request, callOptions);
     return { ttlMs: Number(TTL) * 1000, trustedUntil: sentAt + Number(TTL) * 1000 };
   } catch (reason) {
-    if (!(reason instanceof Error) || !reason.message.includes('lease already exists')) throw reason;
+    // Without space it says of no number whether it has that lease.
+    if (!(reason instanceof Error) || !/lease already exists|space exceeded/.test(reason.message))
+      throw reason;
+    refusal = reason;
   }
   // Ours by a grant whose answer was lost, or another's: when was it kept alive last?
   const askedAt = performance.now();
   const left = await etcd.leaseClient.leaseTimeToLive({ ID: request.ID }, callOptions);
+  if (Number(left.TTL) <= 0 && refusal.message.includes('space exceeded')) throw refusal;
   if (Number(left.TTL) <= 0) return undefined;
   return { ttlMs: Number(left.grantedTTL) * 1000, trustedUntil: askedAt + Number(left.TTL) * 1000 };
 }

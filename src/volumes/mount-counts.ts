@@ -27,8 +27,11 @@ export interface MountCounts {
   drop(volumeId: string, mountId: string): Promise<boolean>;
   /** Forgets all ids of the volume, but for one mount of `keep`. */
   clear(volumeId: string, keep?: string): Promise<void>;
-  /** Of the ids that this process has counted too, forgets what earlier ones counted. */
-  clearRepeated(volumeId: string): Promise<void>;
+  /**
+   * Forgets what earlier processes counted: of the ids that this one has counted too, and of all others once it has itself
+   * counted as many mounts as containers hold.
+   */
+  clearEarlier(volumeId: string, holders: number): Promise<void>;
   /**
    * So many containers hold the volume. Those beyond what is counted are counted too, until the next call says
    * otherwise: each gives way to an unmount of an id that is not known.
@@ -94,8 +97,8 @@ export async function loadMountCounts(file: string, bootId: string, log: Log): P
       tally.adopt(volumeId, 0);
       if (forgotten) await save();
     },
-    async clearRepeated(volumeId) {
-      if (tally.dropRepeated(volumeId)) await save();
+    async clearEarlier(volumeId, holders) {
+      if (tally.dropEarlier(volumeId, holders)) await save();
     },
   };
 }
@@ -130,10 +133,17 @@ function createTally(volumes: Map<string, Mounts>) {
       if (mounts.size === 0) volumes.delete(volumeId);
       return true;
     },
-    dropRepeated(volumeId: string): boolean {
-      const repeated = countsOf(volumeId).filter(({ total, own }) => own > 0 && total > own);
-      for (const count of repeated) count.total = count.own;
-      return repeated.length > 0;
+    dropEarlier(volumeId: string, holders: number): boolean {
+      const mounts: Mounts = volumes.get(volumeId) ?? new Map<string, Count>();
+      const owned = countsOf(volumeId).reduce((sum, { own }) => sum + own, 0);
+      const earlier = [...mounts].filter(
+        ([, { total, own }]) => total > own && (own > 0 || (owned > 0 && owned >= holders)),
+      );
+      for (const [id, count] of earlier) {
+        count.total = count.own;
+        if (count.total === 0) mounts.delete(id);
+      }
+      return earlier.length > 0;
     },
     takeAdopted(volumeId: string): boolean {
       const holders = found(volumeId);

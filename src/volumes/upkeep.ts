@@ -147,7 +147,8 @@ export class Upkeep {
   async #countHolders(volume: VolumeRecord, holders: number): Promise<void> {
     const { counts, work } = this.#deps;
     // An engine that was killed mounts again under the same id, without an unmount between.
-    if (work.isBeyond(volume, holders)) await counts.clearRepeated(volume.id);
+    // If that start failed, its unmount took back one of the two, and the next start has another id.
+    if (work.isBeyond(volume, holders)) await counts.clearEarlier(volume.id, holders);
     counts.adopt(volume.id, holders);
   }
 }

@@ -13,7 +13,7 @@ import { VolumeLocks } from './volume-locks.js';
 
 export interface VolumeWorkDeps extends ConvergeDeps {
   readonly converger: Converger;
-  /** Containers that have the volume mounted now, by the engine's word. @throws `unavailable` */
+  /** Containers that have the volume mounted now, by the engine's word; once for each mount. @throws `unavailable` */
   readonly usersOf: (ctx: Ctx, volume: string) => Promise<string[]>;
   /** Starts containers whose start failed for the want of these volumes. @throws `unavailable` */
   readonly startUnmounted: (ctx: Ctx, volumes: ReadonlySet<string>) => Promise<Started>;
@@ -83,7 +83,8 @@ export class VolumeWork {
   async dropStaleCounts(ctx: Ctx, volume: VolumeRecord): Promise<void> {
     const users = await this.#deps.usersOf(ctx, volume.name);
     if (users.length > 0) {
-      throw new AppError('in_use', `volume ${volume.name} is in use by ${users.join(', ')}: stop it first`);
+      const names = [...new Set(users)].join(', ');
+      throw new AppError('in_use', `volume ${volume.name} is in use by ${names}: stop it first`);
     }
     if (this.#deps.counts.total(volume.id) === 0) return;
     this.#mustBeQuiet(volume);

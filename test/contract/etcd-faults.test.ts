@@ -376,6 +376,8 @@ describe('etcd that fails itself', () => {
     const state = createEtcdState({ endpoints: [etcd.endpoint], log });
     const lease = await state.lease(ctx, 3_000);
     await state.transact(ctx, { if: [], then: [{ put: '/openebs/kept', value: 'kept', lease }] });
+    const former = createEtcdState({ endpoints: [etcd.endpoint], log });
+    await former.lease(ctx, 10_000, '4711');
     let written = 0;
     const fill = async () => {
       for (; written < 100; written++) {
@@ -397,8 +399,14 @@ describe('etcd that fails itself', () => {
       expect((await state.get(ctx, '/openebs/kept'))?.value).toBe('kept');
     }
     await expect(state.lease(ctx, 3_000)).rejects.toMatchObject({ code: 'no_space' });
+    await expect(state.lease(ctx, 3_000, '4712')).rejects.toMatchObject({ code: 'no_space' });
+    await former.close();
+    const taken = await state.lease(ctx, 10_000, '4711');
     await delay(3_500);
     expect(lease.lost.aborted).toBe(false);
+    await delay(8_000);
+    expect(taken.lost.aborted).toBe(false);
+    expect(taken.ageMs()).toBeLessThan(8_000);
     expect(await state.transact(ctx, { if: [], then: [{ delete: '/openebs/fill/0' }] })).toMatchObject({
       ok: true,
     });

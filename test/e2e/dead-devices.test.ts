@@ -260,6 +260,35 @@ test.each([
   },
 );
 
+test.each(['ext4', 'btrfs'] as const)(
+  'a volume with %s that the kernel made read-only over its dead device is mounted beside it',
+  async (fs) => {
+    await createVolume(host, 'cut', { fs, size: '400M' });
+    const { id } = await statusOf(host, 'cut');
+    await startIdle(host, 'user', 'cut');
+    await inside(host, 'user', 'echo kept > /data/kept; sync /data/kept');
+    // Otherwise it is mounted anew before the kernel comes so far.
+    const plugin = String(await host.pluginPid());
+    await host.shellOk(`kill -STOP ${plugin}`);
+    try {
+      await ends['initiator is killed'](id);
+      await waitFor('it is read-only', async () => {
+        const write = 'echo lost > /data/lost; sync /data/lost; grep " /data " /proc/mounts';
+        const { stdout } = await host.docker('exec', 'user', 'sh', '-c', write);
+        return /[ ,](ro|emergency_ro)[ ,]/.test(stdout);
+      });
+    } finally {
+      await host.shellOk(`kill -CONT ${plugin}`);
+    }
+    const beside = await tryOn(host, 'cut', 'cat /data/kept; echo beside > /data/beside');
+    if (standsBeside[fs]) expect(beside).toMatchObject({ code: 0, stdout: 'kept\n' });
+    else expect(beside.stderr).toMatch(/the device of volume cut .*stop all containers/s);
+    await host.ok('rm', '-f', 'user');
+    expect(await runOn(host, 'cut', 'cat /data/kept')).toBe('kept');
+    if (standsBeside[fs]) expect(await runOn(host, 'cut', 'cat /data/beside')).toBe('beside');
+  },
+);
+
 test('a loop device that is detached by hand keeps its users, and the next mount has another', async () => {
   await createVolume(host, 'loop');
   await startIdle(host, 'user', 'loop');

@@ -26,6 +26,7 @@ import {
   published,
   registratorLab,
   sideBySide,
+  type Staying,
   stayingOf,
   wereNeverAway,
 } from '../support/registrator-lab.js';
@@ -100,25 +101,33 @@ describe('an etcd', () => {
       flags: ['--quota-backend-bytes', String(2 * 1024 * 1024)],
     });
     await beforeSomeChanges();
+    await up('goes-unseen', ...published('goes-unseen'));
     // So short that it would show if it was not kept alive.
-    const process = await registrator({ LEASE: '5s' }).start();
-    await process.ready();
-    await isTrue(etcd, process);
+    const ours = registrator({ LEASE: '15s' });
+    const before = await ours.start();
+    await before.ready();
+    await isTrue(etcd, before);
     const staying = await stayingOf(etcd, 'stays');
-    const going = await stayingOf(etcd, 'goes');
+    const isGone = async (going: Staying) => {
+      const found = await keysIn(etcd);
+      return [...going.keys()].every((key) => !found.has(key));
+    };
+    const [going, goingUnseen] = [await stayingOf(etcd, 'goes'), await stayingOf(etcd, 'goes-unseen')];
     const fill = async () => {
       for (let index = 0; index < 1_000; index += 1)
         await putKey(etcd, `/filling/${String(index)}`, 'x'.repeat(50_000));
     };
     await expect(fill()).rejects.toThrow('database space exceeded');
     await someChanges();
-    await waitFor('what goes is gone, whatever cannot be written', async () => {
-      const found = await keysIn(etcd);
-      return [...going.keys()].every((key) => !found.has(key));
-    });
-    await sleep(8_000);
+    await waitFor('what goes is gone, whatever cannot be written', () => isGone(going));
+    expect(before.output()).toContain('has used up its space quota');
+
+    // A new process is granted no lease, and takes over those of before.
+    await before.kill();
+    const [process] = await Promise.all([ours.start(), host.ok('rm', '-f', 'goes-unseen')]);
+    await waitFor('what has gone unseen is gone', () => isGone(goingUnseen), { timeoutMs: 14_000 });
+    await sleep(18_000);
     await wereNeverAway(etcd, staying);
-    expect(process.output()).toContain('has used up its space quota');
 
     await deletePrefix(etcd, '/filling/');
     const revision = await revisionOf(etcd);

@@ -12,6 +12,7 @@ import {
   startIdle,
   startProductHost,
   startWriter,
+  statusOf,
   tryOn,
 } from '../support/product.js';
 
@@ -67,6 +68,11 @@ test('pain: engine killed, and the mounts of the plugin it starts do not reach i
   );
   expect(await host.shellOk('ls /run/lose')).toBe('');
   expect(pluginLog(RESTARTS)).toBe(1);
+  // The start that failed took back the mount of before the kill, and the next one had another id.
+  await waitFor('its mount is counted once', async () => (await statusOf(host, 'db')).mountsHere === 1, {
+    timeoutMs: 120_000,
+    everyMs: 1000,
+  });
   await waitFor('other containers start', async () => (await tryOn(host, 'db', 'true')).code === 0, {
     timeoutMs: 60_000,
   });

@@ -24,8 +24,11 @@ export interface FormationDeps extends ManagerDeps {
   readonly readIncarnation: (ctx: Ctx) => Promise<number>;
   /** Clients go there from now on, and believe no lower incarnation. */
   readonly follow: (endpoints: readonly string[], incarnation: number) => Promise<void>;
-  /** Another etcd answers where a member should: goes over to it if it is this cluster's next incarnation. */
-  readonly meet: (ctx: Ctx, clientUrl: string) => Promise<void>;
+  /**
+   * From now on asks those alone that answer with this incarnation of the cluster, or a higher one. @throws `unavailable`
+   * when none does
+   */
+  readonly goTo: (ctx: Ctx, incarnation: number) => Promise<void>;
   /** No majority answers: where else to look. */
   readonly search: () => void;
   readonly paceMs?: number;
@@ -98,9 +101,14 @@ class WatchedFormation implements Formation {
 
   async #turn(ctx: Ctx): Promise<boolean> {
     const { follow, local, members, observation } = this.#deps;
-    const list = await this.#list(ctx, members);
+    let list = await this.#list(ctx, members);
     const incarnation = await this.#judge(ctx);
-    if (incarnation > this.#deps.incarnation()) await local.yield(ctx, list);
+    if (incarnation > this.#deps.incarnation()) {
+      // That list, or this record, may be of the former etcd: the endpoints were those of both.
+      await this.#deps.goTo(ctx, incarnation);
+      list = await this.#list(ctx, members);
+      await local.yield(ctx, list);
+    }
     const endpoints = endpointsOf(list);
     if (endpoints) await follow(endpoints, incarnation);
     // Others are looked after also by a host that cannot do its own part.
@@ -109,7 +117,7 @@ class WatchedFormation implements Formation {
       (reason: unknown) => AppError.from(reason),
     );
     this.#seen = await observation.look(ctx, list);
-    for (const url of this.#seen.strangers) await this.#deps.meet(ctx, url);
+    if (this.#seen.strangers.length > 0) await this.#meet(ctx);
     // One that is full takes no intent.
     if (hasNoSpace(this.#seen)) return false;
     const moved = await manage(ctx, this.#deps, this.#seen);
@@ -117,11 +125,20 @@ class WatchedFormation implements Formation {
     return moved;
   }
 
+  /** Another etcd answers where a member should: it may be this cluster's next incarnation. */
+  async #meet(ctx: Ctx): Promise<void> {
+    const { goTo, incarnation } = this.#deps;
+    await goTo(ctx, incarnation() + 1).catch((err: unknown) => {
+      ctx.log.debug({ err }, 'an etcd of its own answers where a member should');
+    });
+  }
+
   /** An etcd that was left behind by a recovery may still have its majority. */
   async #judge(ctx: Ctx): Promise<number> {
     const found = await this.#deps.readIncarnation(ctx);
-    if (found >= this.#deps.incarnation()) return found;
-    this.#deps.search();
+    const known = this.#deps.incarnation();
+    if (found >= known) return found;
+    await this.#deps.goTo(ctx, known);
     throw new AppError(
       'conflict',
       'an etcd answers that this cluster has left behind when it was recovered: the hosts that still run it put it aside as ' +

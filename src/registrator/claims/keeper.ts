@@ -6,16 +6,16 @@
  * written one by one. Nothing is remembered of what failed but that the key has to be looked at again.
  */
 import { type Ctx, withDeadline } from '../../context.js';
-import { AppError } from '../../errors.js';
+import { AppError, hasCode } from '../../errors.js';
 import { createBackoff } from '../../lib/backoff.js';
 import { eachOf } from '../../lib/each-of.js';
 import { sleep } from '../../lib/sleep.js';
 import type { Log } from '../../log.js';
-import type { LeaseReference, State, Transaction } from '../../state/state.js';
+import type { State, Transaction } from '../../state/state.js';
 import type { BackendStats, Farewell, RegistryBackend } from '../backends/backend.js';
 import { createOwnerLeases, type OwnerLeases, sharedLeaseOf } from './leases.js';
-import { type Held, type Owner, type Seen, stepOf, type Wanted } from './step.js';
-import { isRefusal, join, type Prepared, SetAside, writeTogether } from './together.js';
+import { type Owner, type Seen, stepOf, type Wanted } from './step.js';
+import { firstOf, isRefusal, join, type Prepared, SetAside, Shortage, writeTogether } from './together.js';
 import { Troubles } from './troubles.js';
 import { Wishes } from './wishes.js';
 import { createRegistryView, readSeen, type RegistryView } from './view.js';
@@ -64,7 +64,8 @@ class StateClaimKeeper implements RegistryBackend {
   readonly #backoff;
   readonly #waiting: (() => void)[] = [];
   #closing = false;
-  #failing = false;
+  /** What the last batch failed with. */
+  #failing: AppError | null = null;
   #writes = 0;
   #failures = 0;
   #wake: () => void = () => undefined;
@@ -158,7 +159,9 @@ class StateClaimKeeper implements RegistryBackend {
 
   async #run(): Promise<void> {
     while (await this.#somethingToDo()) {
-      const batch = [...this.#dirty].slice(0, AT_ONCE);
+      // A store without space takes away still: what has gone does not wait behind what comes.
+      const isFull = hasCode(this.#failing, 'no_space');
+      const batch = firstOf(this.#dirty, AT_ONCE, (key) => isFull && this.#wishes.has(key));
       for (const key of batch) {
         this.#dirty.delete(key);
         this.#working.add(key);
@@ -166,7 +169,7 @@ class StateClaimKeeper implements RegistryBackend {
       try {
         await this.#work(batch);
         if (this.#failing) this.#options.log.info('the claims of this node are kept again');
-        this.#failing = false;
+        this.#failing = null;
         this.#backoff.reset();
       } catch (reason) {
         this.#failed(reason);
@@ -184,10 +187,11 @@ class StateClaimKeeper implements RegistryBackend {
 
   #failed(reason: unknown): void {
     this.#failures += 1;
-    if (this.#closing || this.#failing) return;
-    this.#failing = true;
     const err = AppError.from(reason);
-    this.#options.log.warn({ err }, 'the claims of this node cannot be kept; trying again');
+    const isNew = this.#failing === null;
+    this.#failing = err;
+    if (!this.#closing && isNew)
+      this.#options.log.warn({ err }, 'the claims of this node cannot be kept; trying again');
   }
 
   /** False at the end. */
@@ -203,14 +207,16 @@ class StateClaimKeeper implements RegistryBackend {
   async #work(batch: readonly string[]): Promise<void> {
     const ctx = withDeadline(this.#ctx(), CALL_MS);
     const prepared: Prepared[] = [];
+    const shortage = new Shortage();
     for (const key of batch) {
       if (!this.#concerns(key)) continue;
       const seen = this.#view.seen(key);
       if (!seen) this.#unseen.add(key);
-      const transaction = seen && (await this.#prepare(ctx, key, seen));
+      const transaction = seen && (await shortage.spare(this.#prepare(ctx, key, seen)));
       if (transaction) prepared.push({ key, transaction });
     }
     await writeTogether(prepared, (together) => this.#write(ctx, together));
+    shortage.end();
   }
 
   /** Own claims from before are let be until all that is wanted is known. */
@@ -226,22 +232,17 @@ class StateClaimKeeper implements RegistryBackend {
     const own = seen.claims.find(({ owner }) => owner === this.#options.owner);
     if (!wanted && own && this.#wishes.keeps(own.source)) return null;
     const othersWant = seen.marker !== null || seen.claims.length > (own ? 1 : 0);
-    const isOurs = wanted !== null || own !== undefined;
+    const isShared = othersWant && (wanted ?? own) !== undefined;
+    const inUse = (id: string) => this.#view.claimsUnder(id);
     const owner: Owner = {
       id: this.#options.owner,
-      lease: await this.#leaseFor(ctx, own, wanted),
+      lease: await this.#leases.forClaim(ctx, { standing: own?.leaseId, isWanted: wanted !== null, inUse }),
       isMine: (leaseId) => this.#leases.isMine(leaseId),
-      sharedLease: othersWant && isOurs ? await this.#leases.hold(ctx, key) : { id: sharedLeaseOf(key) },
+      sharedLease: isShared ? await this.#leases.hold(ctx, key, !wanted) : { id: sharedLeaseOf(key) },
     };
     const { transaction, isForeign } = stepOf(key, wanted, seen, owner);
     this.#troubles.look(key, seen, { wanted, isForeign });
     return transaction;
-  }
-
-  async #leaseFor(ctx: Ctx, own: Held | undefined, wanted: Wanted | null): Promise<LeaseReference> {
-    if (own && (!wanted || this.#leases.isMine(own.leaseId))) return { id: own.leaseId };
-    if (!wanted) return { id: '' };
-    return this.#leases.withRoom(ctx, (id) => this.#view.claimsUnder(id));
   }
 
   async #write(ctx: Ctx, together: readonly Prepared[]): Promise<void> {
@@ -258,15 +259,17 @@ class StateClaimKeeper implements RegistryBackend {
         together.map(({ key }) => key),
       );
     } else {
-      await eachOf(together, SIDE_BY_SIDE, ({ key }) =>
-        this.#writeAlone(ctx, key).catch((reason: unknown) => {
+      const shortage = new Shortage();
+      await eachOf(together, SIDE_BY_SIDE, async ({ key }) => {
+        await shortage.spare(this.#writeAlone(ctx, key)).catch((reason: unknown) => {
           if (!isRefusal(reason)) throw reason;
           // What etcd does not take holds up none of the others.
           this.#failures += 1;
           this.#troubles.refused(key, AppError.from(reason));
           this.#aside.add(key);
-        }),
-      );
+        });
+      });
+      shortage.end();
     }
   }
 

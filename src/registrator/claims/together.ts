@@ -27,6 +27,36 @@ export async function writeTogether(
   }
 }
 
+/** So many of them in order, but those that can come `later` behind all others. */
+export function firstOf(keys: Iterable<string>, count: number, later: (key: string) => boolean): string[] {
+  const [first, last]: [string[], string[]] = [[], []];
+  for (const key of keys) {
+    if (first.length === count) break;
+    if (!later(key)) first.push(key);
+    else if (last.length < count) last.push(key);
+  }
+  return [...first, ...last].slice(0, count);
+}
+
+/** Of several steps: what a store without space refuses to one of them holds up none of the others. */
+export class Shortage {
+  #reason: unknown;
+
+  /** Null where there was no space for it. */
+  async spare<T>(step: Promise<T>): Promise<T | null> {
+    return step.catch((reason: unknown) => {
+      if (!hasCode(reason, 'no_space')) throw reason;
+      this.#reason = reason;
+      return null;
+    });
+  }
+
+  /** @throws what was refused. */
+  end(): void {
+    if (this.#reason !== undefined) throw AppError.from(this.#reason);
+  }
+}
+
 /** As many together as one transaction takes, in order. */
 function packed(all: readonly Prepared[]): Prepared[][] {
   const packs: Prepared[][] = [];

@@ -311,7 +311,7 @@ async function history(seed: number): Promise<void> {
 describe('registrators of up to three hosts', () => {
   it(
     'end with what the policies say of the objects, whatever happens to events, policies and processes',
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async () => {
       if (onlySeed !== undefined) return history(Number(onlySeed));
       const first = Date.now() % 1_000_000;

@@ -75,10 +75,26 @@ describe('mount counts', () => {
     for (const id of ['a', 'b']) await earlier.add('v', id);
     const counts = await loadMountCounts(file, 'boot-1', log);
     await counts.add('v', 'a');
-    await counts.clearRepeated('v');
+    await counts.clearEarlier('v', 2);
     expect(JSON.parse(readFileSync(file, 'utf8'))).toMatchObject({ volumes: { v: { a: 1, b: 1 } } });
     await counts.drop('v', 'a');
     expect([counts.total('v'), counts.hasOwn('v')]).toEqual([1, false]);
+  });
+
+  it('forget all that earlier processes counted when mounts of this one are as many as containers hold', async () => {
+    const earlier = await loadMountCounts(file, 'boot-1', log);
+    for (const id of ['a', 'b']) await earlier.add('v', id);
+    const counts = await loadMountCounts(file, 'boot-1', log);
+    await counts.clearEarlier('v', 0);
+    expect(counts.total('v')).toBe(2);
+    await counts.add('v', 'c');
+    await counts.clearEarlier('v', 2);
+    expect(counts.total('v')).toBe(3);
+    await counts.clearEarlier('v', 1);
+    expect(JSON.parse(readFileSync(file, 'utf8'))).toMatchObject({ volumes: { v: { c: 1 } } });
+    expect(await counts.drop('v', 'a')).toBe(false);
+    await counts.drop('v', 'c');
+    expect([counts.total('v'), counts.volumes()]).toEqual([0, []]);
   });
 
   it('take over holders that nobody counted, and let each go with an unmount of an unknown id', async () => {

@@ -755,6 +755,27 @@ describe('the timer, comparing counts with containers', () => {
     }
   });
 
+  it('counts once what such an engine could not start, and then mounted by another id', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    try {
+      const earlier = await start();
+      await earlier.create(ctx, 'db', {});
+      for (const id of ['a', 'of one that stays down']) await earlier.mount(ctx, 'db', id);
+      const service = await start();
+      await service.mount(ctx, 'db', 'a');
+      await service.unmount(ctx, 'db', 'a');
+      await service.mount(ctx, 'db', 'b');
+      users = ['web'];
+      vi.advanceTimersByTime(61_000);
+      await service.upkeep.reconcile(ctx);
+      expect(service.list()).toMatchObject([{ status: { mountsHere: 1 } }]);
+      await service.unmount(ctx, 'db', 'b');
+      expect(service.list()).toMatchObject([{ status: { mountsHere: 0, attachedTo: '' } }]);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   it('counts again the containers whose counts were lost, and unmounts with the last', async () => {
     const earlier = await start();
     await earlier.create(ctx, 'db', {});
