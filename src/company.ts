@@ -61,6 +61,7 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): KeptCompany {
     hostname,
     knownUrls: () => clientUrls(replica),
   });
+  const alone = own.careAlone(ctx);
   const actions = createActions(parts, { own, running, hostname });
   const duties: ClusterDuties = {
     init: (wish) => actions.init(ctx, wish),
@@ -82,14 +83,14 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): KeptCompany {
   const announcement = advertise === null ? null : announce(ctx, parts, { advertise, authority });
   return {
     view: async (caller) => {
-      const view = (await running?.formation.view(caller)) ?? ALONE;
+      const view = (await running?.formation.view(caller)) ?? { ...ALONE, ...alone?.view() };
       const joinAt = advertise === null ? null : hostPort(advertise, joinPortOf(own.port));
       const { change = null } = own.membership();
       return { ...view, advertise, joinAt, change, backup: (await own.backups.list())[0] ?? null };
     },
     duties,
     async close() {
-      await Promise.all([running?.stop(), announcement?.close(), backingUp]);
+      await Promise.all([running?.stop(), alone?.stop(), announcement?.close(), backingUp]);
     },
   };
 }

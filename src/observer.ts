@@ -12,11 +12,14 @@ import { createNodeRecord, type NodeRecordKeeper } from './registrator/node-reco
 import type { RegistratorStats } from './registrator/registrator-stats.js';
 import { type NodeRegistratorDeps, startNodeRegistrator } from './node-registrator.js';
 import { keys } from './state/keys.js';
+import { settingsOf } from './state/node-settings.js';
 import { records } from './state/records.js';
+import type { Replica } from './state/replica.js';
 import type { State } from './state/state.js';
 
 export interface ObserverDeps extends Omit<NodeRegistratorDeps, 'stream' | 'evaluated'> {
   readonly engine: Engine;
+  readonly replica: Pick<Replica, 'get' | 'onChange'>;
   /** Whether containers here use volumes. */
   readonly isInUse: () => boolean;
   readonly isHealthy: () => boolean;
@@ -71,8 +74,8 @@ export function startObserver(ctx: Ctx, deps: ObserverDeps): Observer {
 }
 
 function keepNodeRecord(ctx: Ctx, deps: ObserverDeps): NodeRecordKeeper {
-  const { config, engine, identity, state, paths } = deps;
-  return createNodeRecord({
+  const { config, engine, identity, replica, state, paths } = deps;
+  const keeper = createNodeRecord({
     state,
     log: ctx.log,
     intervalMs: NODE_INTERVAL_MS,
@@ -86,10 +89,15 @@ function keepNodeRecord(ctx: Ctx, deps: ObserverDeps): NodeRecordKeeper {
         engineVersion: info.version,
         pluginVersion: deps.version,
         pools: await readPools(paths),
-        labels: config.nodeLabels,
+        // What was set for the node, by whoever and from wherever, goes before what its host says.
+        labels: { ...config.nodeLabels, ...settingsOf(replica, identity.node).labels },
       };
     },
   });
+  replica.onChange((changed) => {
+    if (changed.includes(keys.nodeSettings(identity.node))) void keeper.refresh();
+  });
+  return keeper;
 }
 
 /**

@@ -72,33 +72,44 @@ async function readCluster(ctx: Ctx, deps: ClusterViewDeps): Promise<ClusterMess
 
 async function readNodes(ctx: Ctx, deps: ClusterViewDeps): Promise<NodesMessage> {
   try {
-    const [known, alive] = await Promise.all([
+    const [known, alive, settings] = await Promise.all([
       deps.state.range(ctx, keys.nodes),
       deps.state.range(ctx, keys.allAlive),
+      deps.state.range(ctx, keys.allNodeSettings),
     ]);
     const signs = new Map(alive.entries.map((entry) => [entry.key.slice(keys.allAlive.length), entry]));
-    return { nodes: sorted(nodesOf(deps, known.entries, signs)), problem: null };
+    const found = nodesOf(deps, { known: known.entries, settings: settings.entries, signs });
+    return { nodes: sorted(found), problem: null };
   } catch (reason) {
-    const nodes = sorted(nodesOf(deps, deps.replica.list(keys.nodes), null));
-    return { nodes, problem: problemOf(reason, deps) };
+    const settings = deps.replica.list(keys.allNodeSettings);
+    const nodes = nodesOf(deps, { known: deps.replica.list(keys.nodes), settings, signs: null });
+    return { nodes: sorted(nodes), problem: problemOf(reason, deps) };
   }
 }
 
-/** @param signs of life by node; null when nobody can tell */
-function nodesOf(
-  deps: ClusterViewDeps,
-  entries: readonly Entry[],
-  signs: ReadonlyMap<string, Entry> | null,
-): NodeMessage[] {
+interface Told {
+  readonly known: readonly Entry[];
+  readonly settings: readonly Entry[];
+  /** Of life, by node; null when nobody can tell. */
+  readonly signs: ReadonlyMap<string, Entry> | null;
+}
+
+function nodesOf(deps: ClusterViewDeps, { known: entries, settings, signs }: Told): NodeMessage[] {
   const known = new Map(entries.map((entry) => [entry.key.slice(keys.nodes.length), entry]));
+  const set = new Map(settings.map((entry) => [entry.key.slice(keys.allNodeSettings.length), entry]));
   // A sign of life comes a moment before the first record of its node.
   const ids = new Set([...known.keys(), ...(signs?.keys() ?? [])]);
   return [...ids].map((id) => ({
     id,
     self: id === deps.node,
     ...signOf(signs, id, deps),
+    drained: isDrained(set.get(id)),
     ...factsOf(known.get(id)),
   }));
+}
+
+function isDrained(entry: Entry | undefined): boolean {
+  return entry !== undefined && read(records.nodeSettings, entry).record?.drained === true;
 }
 
 function signOf(
@@ -116,7 +127,7 @@ function signOf(
   return { state: 'away', since: null, awaySeconds: awayMs > 0 ? Math.floor(awayMs / 1000) : null };
 }
 
-type Facts = Omit<NodeMessage, 'id' | 'self' | 'state' | 'since' | 'awaySeconds'>;
+type Facts = Omit<NodeMessage, 'id' | 'self' | 'state' | 'since' | 'awaySeconds' | 'drained'>;
 
 const nothing = { hostname: '', address: '', engineVersion: '', pluginVersion: '', pools: {}, labels: {} };
 

@@ -7,16 +7,19 @@ import type { EtcdState } from '../state/etcd-state.js';
 import { keys } from '../state/keys.js';
 import { records } from '../state/records.js';
 import type { State } from '../state/state.js';
+import { type Care, createCare } from './care/care.js';
+import { isCaretaker } from './care/caretaker.js';
 import type { Certificates } from './certificates.js';
 import { createFormation, type Formation } from './formation/formation.js';
 import type { Incarnation } from './formation/incarnation.js';
 import { createLocalMember, type LocalMember } from './formation/local-member.js';
-import { createManagerLock } from './formation/manager-lock.js';
+import { createManagerLock, type ManagerLock } from './formation/manager-lock.js';
 import { joinPortOf, type Membership } from './formation/membership.js';
 import { Observation } from './formation/observation.js';
 import type { JoinAnswer } from './join/messages.js';
 import { type JoinServer, startJoinServer } from './join/server.js';
 import type { Tokens } from './join/tokens.js';
+import { QUOTA_BYTES } from './own-etcd.js';
 
 /** What a host knows of itself and the others. */
 export interface Company {
@@ -65,10 +68,12 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): Running {
   let leaving = false;
   let failures = 0;
   const local = createLocalMember({ ...parts, members, isLeaving: () => leaving });
+  const lock = createManagerLock(parts.node, state);
   const formation = createFormation({
     ...parts,
     members,
-    lock: createManagerLock(parts.node, state),
+    care: careOf(parts, lock, local),
+    lock,
     observation: new Observation({ ...parts, members }),
     stallMs: STALL_MS,
     local,
@@ -102,6 +107,15 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): Running {
       await ended;
     },
   };
+}
+
+function careOf({ etcd: { members }, graceMs }: CompanyParts, lock: ManagerLock, local: LocalMember): Care {
+  return createCare({
+    members,
+    quotaBytes: QUOTA_BYTES,
+    graceMs,
+    isMine: (ctx, observed) => isCaretaker(ctx, lock, { observed, has: local.has }),
+  });
 }
 
 async function goTo(

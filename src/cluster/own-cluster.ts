@@ -7,6 +7,7 @@ import type { RoleContainers } from '../dataplane/role-container.js';
 import type { Log } from '../log.js';
 import { createEtcdState, type EtcdState } from '../state/etcd-state.js';
 import type { State } from '../state/state.js';
+import { type LoneCare, startLoneCare } from './care/lone-care.js';
 import { type Certificates, ensureCertificates } from './certificates.js';
 import { type Backups, type BackupsDeps, createBackups } from './backup/backups.js';
 import { recover } from './backup/recover.js';
@@ -16,7 +17,7 @@ import { alone, type Membership, readMembership, urlOf, writeMembership } from '
 import type { Recovery } from './formation/transition.js';
 import { namingFullDisk } from './full-disk.js';
 import { createTokens, type Tokens } from './join/tokens.js';
-import { ensureOwnEtcd, ETCD_CONTAINER, type OwnEtcdOptions, runMember } from './own-etcd.js';
+import { ensureOwnEtcd, ETCD_CONTAINER, type OwnEtcdOptions, QUOTA_BYTES, runMember } from './own-etcd.js';
 
 export interface OwnClusterParts extends Omit<OwnEtcdOptions, 'advertise'> {
   readonly roles: RoleContainers;
@@ -42,6 +43,8 @@ export interface OwnCluster {
   recover(ctx: Ctx, recovery: Recovery): Promise<void>;
   /** Nothing to do for a host that is alone. Goes on until the signal aborts. */
   keepCompany(ctx: Ctx, company: Company): Running | null;
+  /** What a host that is alone needs instead; null for one that is not. Goes on until the signal aborts. */
+  careAlone(ctx: Ctx): LoneCare | null;
 }
 
 export async function openOwnCluster(parts: OwnClusterParts): Promise<OwnCluster> {
@@ -124,6 +127,17 @@ class OpenedCluster implements OwnCluster {
       at: (url) => createEtcdState({ endpoints: [url], tls: tlsOf(this.#certificates), log }),
       run: (caller, incarnation) => runMember(caller, this.#options, this.#certificates, incarnation),
       stop: (caller) => roles.remove(caller, ETCD_CONTAINER, 0),
+    });
+  }
+
+  careAlone(ctx: Ctx): LoneCare | null {
+    if (this.#membership.advertise !== null) return null;
+    const { graceMs } = this.#parts;
+    return startLoneCare(ctx, {
+      graceMs,
+      state: this.#etcd,
+      members: this.members,
+      quotaBytes: QUOTA_BYTES,
     });
   }
 

@@ -44,7 +44,8 @@ export const RESCUE_CONTAINER = 'openebs-etcd-rescue';
 /** It goes after the targets, but it does not hold up the host's shutdown for long. */
 const DRAIN_SECONDS = 15;
 const CONFIGURATION = 'etcd.json';
-const QUOTA_BYTES = 2 * 2 ** 30;
+/** What etcd's database may take on each member. */
+export const QUOTA_BYTES = 2 * 2 ** 30;
 
 /** Makes it run and resolves when it serves. Idempotent. */
 export async function ensureOwnEtcd(

@@ -75,6 +75,8 @@ class StateNodeRecord implements NodeRecordKeeper {
   }
 
   async refresh(): Promise<void> {
+    // One that is under way may have looked before what this is about.
+    await this.#refreshing;
     await this.#refreshOnce();
   }
 

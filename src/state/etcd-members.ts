@@ -2,6 +2,7 @@ import type { Etcd3 } from 'etcd3';
 import type { Ctx } from '../context.js';
 import { AppError } from '../errors.js';
 import type { CallOptions, EtcdClient } from './etcd-client.js';
+import { endOf } from './etcd-codec.js';
 import type { Alarm, Member, MemberCare, Members, MemberStatus } from './members.js';
 
 type RawMember = Awaited<ReturnType<Etcd3['cluster']['memberList']>>['members'][number];
@@ -66,29 +67,34 @@ export function createEtcdMembers(parts: EtcdMembersParts): Members & MemberCare
 }
 
 function createCare({ client, single, slow }: EtcdMembersParts): MemberCare {
+  const readAlarms = async (ctx: Ctx): Promise<readonly Alarm[]> => {
+    const answer = await client.repeat(client.budget(ctx), 'reading the alarms', (etcd, options) =>
+      etcd.maintenance.alarm({ action: 'Get' }, options),
+    );
+    return answer.alarms.flatMap(({ memberID, alarm }) => toAlarm(memberID, alarm));
+  };
   return {
-    async alarms(ctx) {
-      const answer = await client.repeat(client.budget(ctx), 'reading the alarms', (etcd, options) =>
-        etcd.maintenance.alarm({ action: 'Get' }, options),
-      );
-      return answer.alarms.flatMap(({ memberID, alarm }) => toAlarm(memberID, alarm));
-    },
+    alarms: readAlarms,
     async disarmNoSpace(ctx) {
-      const request = { action: 'Deactivate', memberID: '0', alarm: 'Nospace' } as const;
-      await change(client, ctx, 'disarming NOSPACE', (etcd, options) =>
-        etcd.maintenance.alarm(request, options),
-      );
+      for (const { member, kind } of await readAlarms(ctx)) {
+        if (kind !== 'NOSPACE') continue;
+        // One by one: etcd takes no number for all.
+        const request = { action: 'Deactivate', memberID: member, alarm: 'Nospace' } as const;
+        await client.repeat(client.budget(ctx), 'disarming NOSPACE', (etcd, options) =>
+          etcd.maintenance.alarm(request, options),
+        );
+      }
     },
-    async compact(ctx) {
-      await change(client, ctx, 'compacting', async (etcd, options) => {
+    compact: (ctx, clientUrl) =>
+      ask(ctx, slow(clientUrl), async (etcd, options) => {
         const { header } = await etcd.kv.range({ key: Buffer.from('/') }, options);
         await etcd.kv
           .compact({ revision: header.revision, physical: true }, options)
           .catch((reason: unknown) => {
             if (!String(reason).includes('has been compacted')) throw reason;
           });
-      });
-    },
+      }),
+    count: (ctx, prefix) => count(client, ctx, prefix),
     defragment: (ctx, clientUrl) =>
       ask(ctx, slow(clientUrl), async (etcd, options) => {
         await etcd.maintenance.defragment(options);
@@ -98,6 +104,18 @@ function createCare({ client, single, slow }: EtcdMembersParts): MemberCare {
         await etcd.maintenance.moveLeader({ targetID: to }, options);
       }),
   };
+}
+
+async function count(client: EtcdClient, ctx: Ctx, prefix: string): Promise<number> {
+  const every = Buffer.from([0]);
+  const request =
+    prefix === ''
+      ? { key: every, range_end: every, count_only: true }
+      : { key: Buffer.from(prefix), range_end: endOf(prefix), count_only: true };
+  const answer = await client.repeat(client.budget(ctx), `counting ${prefix}`, (etcd, options) =>
+    etcd.kv.range(request, options),
+  );
+  return Number(answer.count);
 }
 
 /** Sent once: whether a change that was not answered was carried out shows in the list. */

@@ -27,7 +27,8 @@ export interface EtcdState extends State {
 
 const CALL_TIMEOUT_MS = 5_000;
 const STATUS_TIMEOUT_MS = 2_000;
-const SLOW_TIMEOUT_MS = 120_000;
+/** Of which one try takes 40 %: four minutes. */
+const SLOW_TIMEOUT_MS = 600_000;
 const MOST_SINGLES = 32;
 
 /**

@@ -48,5 +48,6 @@ export const keys = {
   vsms: `${root}/vsms/`,
   /** Configurations of policies, by policy and instance: for people to write. */
   policies: `${root}/policies/`,
+  events: `${root}/events/`,
   eventsOf: (node: string) => `${root}/events/${node}/`,
 } as const;

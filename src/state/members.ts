@@ -60,10 +60,12 @@ export interface MemberCare {
   alarms(ctx: Ctx): Promise<readonly Alarm[]>;
   /** Only for NOSPACE: a corrupt member is a person's business. */
   disarmNoSpace(ctx: Ctx): Promise<void>;
-  /** Drops all history. */
-  compact(ctx: Ctx): Promise<void>;
+  /** Drops all history, and resolves when it is gone from the database of the member that is asked. */
+  compact(ctx: Ctx, clientUrl: string): Promise<void>;
   /** The member answers nothing meanwhile: one after the other. */
   defragment(ctx: Ctx, clientUrl: string): Promise<void>;
+  /** How many keys begin so; all keys for the empty prefix. */
+  count(ctx: Ctx, prefix: string): Promise<number>;
   /** Another member leads. Asked of the one that leads. */
   moveLeader(ctx: Ctx, clientUrl: string, to: string): Promise<void>;
 }

@@ -7,6 +7,7 @@ import {
   type TargetRecord,
   type VolumeRecord,
 } from '../state/records.js';
+import { settingsOf } from '../state/node-settings.js';
 import type { Replica } from '../state/replica.js';
 import { decode, decodeAll, unreadableOf, type UnreadableVolume } from './volume-entries.js';
 
@@ -65,6 +66,11 @@ export class KnownVolumes {
     return decodeAll(records.target, this.replica.list(keys.targets)).filter(
       (target) => target.node === node,
     );
+  }
+
+  /** Nobody wants new volumes on it. */
+  isDrained(node: string): boolean {
+    return settingsOf(this.replica, node).drained;
   }
 
   /** Whether a volume of this node has its data in the pool. */

@@ -23,6 +23,7 @@ import { newTargetRecord, newVolumeRecord } from './volume.js';
 import { parseVolumeName } from './volume-name.js';
 import type { VolumeService, VolumeView } from './volume-service.js';
 import { beingRemoved } from './volume-records.js';
+import { isDrained } from './drained.js';
 import { mountFailure } from './mount-failure.js';
 import type { RepairLog } from './repair-log.js';
 import { viewUnreadable, viewVolume } from './volume-view.js';
@@ -191,6 +192,7 @@ export class LocalVolumeService implements VolumeService {
     let existing = records.volume(name) ?? (await records.fetch(ctx, name));
     if (!existing) {
       records.checkCluster();
+      if (records.isDrained(node)) throw isDrained(name, records.nodeName(node), node);
       const volume = newVolumeRecord(name, spec);
       const isNew = await this.#work.locks
         .choosePort(ctx, async () => {

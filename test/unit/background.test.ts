@@ -75,6 +75,8 @@ function start(): Background {
     replica: {
       synced,
       complete: false,
+      get: () => null,
+      onChange: () => undefined,
       cache: { state: 'missing', reason: '' },
       close: () => Promise.resolve(),
     } as unknown as Replica,

@@ -1,6 +1,7 @@
 /**
  * The life of the plugin's own etcd on this host once others can join: every two seconds the list of the members is
- * read, this host's part is made true to it, and whoever holds the lock changes it where it is not as wanted.
+ * read, this host's part is made true to it, and whoever holds the lock changes it where it is not as wanted, or cares for
+ * the space of the databases: never both at once, as a member that is defragmented does not answer.
  */
 import type { Ctx } from '../../context.js';
 import { withDeadline } from '../../context.js';
@@ -8,6 +9,7 @@ import { AppError } from '../../errors.js';
 import { sleep } from '../../lib/sleep.js';
 import type { ManagerRecord } from '../../state/records.js';
 import type { MemberList } from '../../state/members.js';
+import { type Care, hasNoSpace } from '../care/care.js';
 import type { LocalMember } from './local-member.js';
 import { manage, type ManagerDeps } from './manager.js';
 import { endpointsOf, type Observed } from './observation.js';
@@ -15,6 +17,7 @@ import type { FormationView, MemberReport, MemberRole } from './view.js';
 
 export interface FormationDeps extends ManagerDeps {
   readonly local: LocalMember;
+  readonly care: Care;
   /** Of the cluster's record, as it is on disk. */
   readonly incarnation: () => number;
   /** Of the cluster's record, as etcd has it. */
@@ -65,14 +68,15 @@ class WatchedFormation implements Formation {
   }
 
   async view(ctx: Ctx): Promise<FormationView> {
-    const { local, lock } = this.#deps;
+    const { care, local, lock } = this.#deps;
     const seen = this.#seen;
     const manager: ManagerRecord | null = await lock.read(ctx).catch(() => null);
     return {
       role: roleOf(local, seen),
       voters: seen?.voters ?? 0,
       members: seen === null ? [] : reportsOf(seen),
-      doing: manager === null || manager.doing === '' ? null : manager.doing,
+      // What etcd has no space for cannot be read from it either.
+      doing: care.doing ?? doingOf(manager),
       manager: manager?.node ?? null,
       problem: this.#problem,
       alarms: seen?.alarms ?? [],
@@ -82,8 +86,10 @@ class WatchedFormation implements Formation {
   async #attempt(ctx: Ctx): Promise<boolean> {
     try {
       const moved = await this.#turn(withDeadline(ctx, TURN_TIMEOUT_MS));
+      // Takes as long as it takes.
+      const cared = !moved && this.#seen !== null && (await this.#deps.care.look(ctx, this.#seen));
       this.#problem = null;
-      return moved;
+      return moved || cared;
     } catch (err) {
       const { message } = AppError.from(err);
       if (message !== this.#problem && !ctx.signal.aborted)
@@ -112,6 +118,8 @@ class WatchedFormation implements Formation {
     );
     this.#seen = await observation.look(ctx, list);
     if (this.#seen.strangers.length > 0) await this.#meet(ctx);
+    // One that is full takes no intent.
+    if (hasNoSpace(this.#seen)) return false;
     const moved = await manage(ctx, this.#deps, this.#seen);
     if (failed) throw failed;
     return moved;
@@ -147,6 +155,10 @@ class WatchedFormation implements Formation {
       throw reason;
     }
   }
+}
+
+function doingOf(manager: ManagerRecord | null): string | null {
+  return manager === null || manager.doing === '' ? null : manager.doing;
 }
 
 function roleOf({ has, lost }: LocalMember, seen: Observed | null): MemberRole {

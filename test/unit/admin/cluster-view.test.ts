@@ -122,6 +122,7 @@ describe('the nodes', () => {
       pluginVersion: '0.1.0',
       pools: { default: { sizeBytes: 100, freeBytes: 40 } },
       labels: { rack: '7' },
+      drained: false,
       error: '',
     };
     const since = '2026-01-02T03:04:05Z';
@@ -137,6 +138,23 @@ describe('the nodes', () => {
       nodes: [{ id: 'n1', self: true, hostname: 'a', state: 'unknown', awaySeconds: null }],
       problem: 'etcd at x cannot be reached',
     });
+  });
+
+  it('tell which is drained, from memory too, and damaged settings say nothing', async () => {
+    const drained = entry(
+      keys.nodeSettings('n1'),
+      records.nodeSettings.encode({ schema: 1, labels: {}, drained: true }),
+    );
+    const all = [nodeEntry('n1', 'a'), nodeEntry('n2', 'b'), drained, entry(keys.nodeSettings('n2'), 'x')];
+    const list = (prefix: string) => all.filter(({ key }) => key.startsWith(prefix));
+    const expected = [
+      { id: 'n1', drained: true },
+      { id: 'n2', drained: false },
+    ];
+    expect((await view(all).nodes(ctx)).nodes).toMatchObject(expected);
+    expect((await view(null, { replica: { get: () => null, list } }).nodes(ctx)).nodes).toMatchObject(
+      expected,
+    );
   });
 
   it('are shown with the reason when a record is damaged or not there yet', async () => {

@@ -198,3 +198,15 @@ test.each([
   // By a lease of its own: the one that was kept alive ends here.
   expect(after?.modRevision === before?.modRevision).toBe(false);
 });
+
+test('a refresh looks once more though a look is under way, which may have come too early', async () => {
+  const { keeper, host, node } = start(createFaultyState(), 60_000);
+  await waitFor('the first record', async () => (await node()) !== null, { everyMs: 5 });
+  await keeper.refresh();
+  const first = keeper.refresh();
+  const { asked } = host;
+  host.now = { ...described, labels: { rack: 'b' } };
+  await Promise.all([first, keeper.refresh()]);
+  expect((await node())?.labels).toEqual({ rack: 'b' });
+  expect(host.asked).toBeGreaterThan(asked);
+});

@@ -5,9 +5,11 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { Ctx } from '../../../src/context.js';
 import { createHostPaths } from '../../../src/dataplane/host-paths.js';
 import { AppError } from '../../../src/errors.js';
+import { sleep } from '../../../src/lib/sleep.js';
 import { createLog } from '../../../src/log.js';
 import { keys } from '../../../src/state/keys.js';
 import { createMemoryState } from '../../../src/state/memory-state.js';
+import { records as nodeRecords } from '../../../src/state/records.js';
 import { openReplica, type Replica } from '../../../src/state/replica.js';
 import type { State } from '../../../src/state/state.js';
 import { Converger } from '../../../src/volumes/converge.js';
@@ -78,7 +80,7 @@ async function start(node = 'node-a', here = plane): Promise<LocalVolumeService 
   const state = faultyState();
   const replica = await openReplica({
     state,
-    prefixes: [keys.volumes, keys.targets, keys.attachments],
+    prefixes: [keys.volumes, keys.targets, keys.attachments, keys.allNodeSettings],
     file: join(directory, node, 'records.json'),
     log,
   });
@@ -127,6 +129,32 @@ function nothingIsLeft(): void {
 }
 
 describe('create', () => {
+  it('is refused on a drained node with the way out, and what is there goes on', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', { size: '1G' });
+    const drain = async (drained: boolean) => {
+      const value = nodeRecords.nodeSettings.encode({ schema: 1, labels: {}, drained });
+      await memory.transact(ctx, { if: [], then: [{ put: keys.nodeSettings('node-a'), value }] });
+      await sleep(20);
+    };
+    await drain(true);
+    await expect(service.create(ctx, 'more', { size: '1G' })).rejects.toMatchObject({
+      code: 'conflict',
+      message:
+        'volume more is not made here, as node node-a is drained: create it on another host, or let this one make ' +
+        'volumes again with "docker openebs node drain node-a --undo"',
+    });
+    expect(await storedKeys()).not.toContain(keys.volume('more'));
+    await service.create(ctx, 'db', { size: '1G' });
+    await service.mount(ctx, 'db', 'm1');
+    await service.unmount(ctx, 'db', 'm1');
+    const other = await start('node-b');
+    await other.create(ctx, 'elsewhere', { size: '1G' });
+    await drain(false);
+    await service.create(ctx, 'more', { size: '1G' });
+    await service.remove(ctx, 'db');
+  });
+
   it('makes a volume that is ready, and the same again changes nothing', async () => {
     const service = await start();
     await service.create(ctx, 'db', { size: '1G' });
