@@ -204,18 +204,6 @@ export interface RecoverRequest {
   readonly confirm: string;
 }
 
-/** POST /v1/cluster/down: all hosts take their containers away, and keep the data unless `purge`. */
-export interface DownRequest {
-  readonly purge?: boolean;
-  /** The cluster's id, typed by a person; needed for `purge`. */
-  readonly confirm?: string;
-}
-
-export interface DownMessage {
-  /** Hosts that are not done yet. */
-  readonly waitingFor: readonly string[];
-}
-
 export interface EtcdMessage extends WhichEtcd {
   /** False when it does not answer, and when it answers but is not believed: another cluster's, or one without its data. */
   readonly usable: boolean;

@@ -139,15 +139,4 @@ export const clusterCommands: readonly Command[] = [
     options: { confirm, timeout },
     load: async () => (await import('./cluster/recover.js')).recoverCluster,
   },
-  {
-    words: ['cluster', 'down'],
-    summary: 'Take the containers of all hosts away; the data is kept',
-    details: `Refused while volumes are in use. With --purge all data goes too, and the cluster's ID\nhas to be typed.`,
-    options: {
-      purge: { help: 'remove all volumes and their data on all hosts too' },
-      confirm,
-      timeout: { ...timeout, help: 'how long to wait for all hosts (default 5m)' },
-    },
-    load: async () => (await import('./cluster/down.js')).endCluster,
-  },
 ];

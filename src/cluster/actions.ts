@@ -214,8 +214,7 @@ async function giveUpMember(ctx: Ctx, { own, running, state }: ClusterActionsDep
   if (entries.length <= 1)
     throw new AppError(
       'conflict',
-      'this is the last host of the cluster: what is recorded would be lost. "docker openebs cluster down" ends the cluster; ' +
-        '--force leaves all the same',
+      'this is the last host of the cluster: what is recorded would be lost. --force leaves all the same',
     );
   const company = running();
   if (!company || own.membership().advertise === null) return;

@@ -45,7 +45,7 @@ export interface CompanyParts extends Company {
   /** Shared state at one member alone. */
   readonly at: (clientUrl: string) => State;
   readonly run: (ctx: Ctx, incarnation: Incarnation) => Promise<void>;
-  readonly stop: (ctx: Ctx) => Promise<void>;
+  readonly retire: (ctx: Ctx) => Promise<void>;
 }
 
 export interface Running {

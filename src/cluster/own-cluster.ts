@@ -4,6 +4,8 @@
  */
 import type { Ctx } from '../context.js';
 import type { RoleContainers } from '../dataplane/role-container.js';
+import { failPoint } from '../lib/fail-points.js';
+import { KeyedMutex } from '../lib/keyed-mutex.js';
 import type { Log } from '../log.js';
 import { createEtcdState, type EtcdState } from '../state/etcd-state.js';
 import type { State } from '../state/state.js';
@@ -12,7 +14,7 @@ import { type Certificates, ensureCertificates } from './certificates.js';
 import { type Backups, type BackupsDeps, createBackups } from './backup/backups.js';
 import { recover } from './backup/recover.js';
 import { type Company, keepCompany, type Running } from './among-peers.js';
-import { hasLog, readIncarnation } from './formation/incarnation.js';
+import { hasLog, putAside, readIncarnation } from './formation/incarnation.js';
 import { alone, type Membership, readMembership, urlOf, writeMembership } from './formation/membership.js';
 import type { Recovery } from './formation/transition.js';
 import { namingFullDisk } from './full-disk.js';
@@ -64,6 +66,7 @@ class OpenedCluster implements OwnCluster {
   readonly backups: Backups;
   readonly #parts: OwnClusterParts;
   readonly #etcd: EtcdState;
+  readonly #turns = new KeyedMutex();
   #membership: Membership;
   #certificates: Certificates;
 
@@ -95,7 +98,7 @@ class OpenedCluster implements OwnCluster {
   async ensure(ctx: Ctx): Promise<void> {
     this.#certificates = await certificatesOf(this.#parts, this.#membership);
     if (this.#certificates.renewed.length > 0) this.#etcd.renew(tlsOf(this.#certificates));
-    await ensureMember(ctx, this.#options, this.#certificates);
+    await this.#exclusive(ctx, () => ensureMember(ctx, this.#options, this.#certificates));
   }
 
   async recover(ctx: Ctx, recovery: Recovery): Promise<void> {
@@ -113,7 +116,7 @@ class OpenedCluster implements OwnCluster {
   keepCompany(ctx: Ctx, company: Company): Running | null {
     const { advertise } = this.#membership;
     if (advertise === null) return null;
-    const { log, roles } = this.#parts;
+    const { log, paths, roles } = this.#parts;
     return keepCompany(ctx, {
       ...this.#parts,
       ...company,
@@ -125,8 +128,9 @@ class OpenedCluster implements OwnCluster {
       membership: () => this.#membership,
       follow: (endpoints, incarnation) => this.#follow(endpoints, incarnation),
       at: (url) => createEtcdState({ endpoints: [url], tls: tlsOf(this.#certificates), log }),
-      run: (caller, incarnation) => runMember(caller, this.#options, this.#certificates, incarnation),
-      stop: (caller) => roles.remove(caller, ETCD_CONTAINER, 0),
+      run: (caller, incarnation) =>
+        this.#exclusive(caller, () => runMember(caller, this.#options, this.#certificates, incarnation)),
+      retire: (caller) => this.#exclusive(caller, () => retireMember(caller, { paths, roles })),
     });
   }
 
@@ -139,6 +143,11 @@ class OpenedCluster implements OwnCluster {
       members: this.members,
       quotaBytes: QUOTA_BYTES,
     });
+  }
+
+  /** Whoever makes the member run, and whoever takes it away, does not meet the other in the middle. */
+  #exclusive<T>({ signal }: Ctx, operation: () => Promise<T>): Promise<T> {
+    return this.#turns.run(ETCD_CONTAINER, signal, operation);
   }
 
   get #options(): OwnEtcdOptions {
@@ -156,6 +165,16 @@ class OpenedCluster implements OwnCluster {
     this.#membership = to;
     await writeMembership(this.#parts.paths, to);
   }
+}
+
+async function retireMember(
+  ctx: Ctx,
+  { paths, roles }: Pick<OwnEtcdOptions, 'paths' | 'roles'>,
+): Promise<void> {
+  await roles.remove(ctx, ETCD_CONTAINER, 0);
+  await failPoint('before member aside');
+  await putAside(paths);
+  await failPoint('after member aside');
 }
 
 /** A host that is alone begins one; among others it becomes a member when it is told to, and never by itself. */

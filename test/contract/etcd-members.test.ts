@@ -69,8 +69,8 @@ describe('the members of a real etcd', () => {
   it('are compacted, defragmented and without alarms', async () => {
     expect(await state.members.alarms(ctx)).toEqual([]);
     await state.transact(ctx, { if: [], then: [{ put: '/openebs/x', value: 'y' }] });
-    await state.members.compact(ctx);
-    await state.members.compact(ctx);
+    await state.members.compact(ctx, etcds[0]!.endpoint);
+    await state.members.compact(ctx, etcds[0]!.endpoint);
     for (const { endpoint } of etcds) await state.members.defragment(ctx, endpoint);
     await state.members.disarmNoSpace(ctx);
     expect((await state.get(ctx, '/openebs/x'))?.value).toBe('y');

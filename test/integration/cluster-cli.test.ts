@@ -573,65 +573,6 @@ describe('docker openebs cluster leave', () => {
   });
 });
 
-describe('docker openebs cluster down', () => {
-  const nodes = answer({
-    nodes: [
-      { id: 'ID-A', hostname: 'a' },
-      { id: 'ID-B', hostname: 'b' },
-    ],
-    problem: null,
-  });
-
-  it('asks until no host is waited for', async () => {
-    plugin.routes = {
-      'GET /v1/nodes': nodes,
-      'POST /v1/cluster/down': inTurn(
-        { waitingFor: ['ID-A', 'ID-B'] },
-        { waitingFor: ['ID-B'] },
-        { waitingFor: ['ID-B'] },
-        { waitingFor: [] },
-      ),
-    };
-    expect(await run('cluster', 'down')).toEqual({
-      code: 0,
-      out: 'all hosts have taken their containers away; the data is kept\n',
-      err: 'waiting for a, b\nwaiting for b\n',
-    });
-    expect(changes()).toEqual(Array(4).fill(['POST /v1/cluster/down', {}]));
-  });
-
-  it('purges when the ID is typed, and goes on while hosts are away', async () => {
-    let asked = 0;
-    plugin.routes = {
-      'GET /v1/nodes': nodes,
-      'GET /v1/cluster': answer(clusterWith({})),
-      'POST /v1/cluster/down': () => {
-        asked += 1;
-        if (asked === 2) return 'drop';
-        return { body: { waitingFor: asked > 2 ? [] : ['ID-B'] } };
-      },
-    };
-    const options = ['--purge', '--format', 'json'];
-    const { code, out, err } = await runWith(typing('c1'), 'cluster', 'down', ...options);
-    expect([code, JSON.parse(out)]).toEqual([0, { down: true, purged: true }]);
-    expect(err).toMatch(
-      /^All hosts .*\nType the cluster's ID, c1, to do it: waiting for b\nwaiting for the plugin: /,
-    );
-    expect(changes()).toEqual(Array(3).fill(['POST /v1/cluster/down', { purge: true, confirm: 'c1' }]));
-  });
-
-  it('ends with what is waited for, or what is refused', async () => {
-    plugin.routes = { 'GET /v1/nodes': nodes, 'POST /v1/cluster/down': answer({ waitingFor: ['ID-B'] }) };
-    const late = await run('cluster', 'down', '--timeout', '300ms');
-    expect(late).toEqual({ code: 1, out: '', err: like(/not done within 300ms.*Last: waiting for b\n$/) });
-    plugin.routes = {
-      'GET /v1/nodes': nodes,
-      'POST /v1/cluster/down': () => refusal('in_use', 'db is in use on b'),
-    };
-    expect(await run('cluster', 'down')).toEqual({ code: 1, out: '', err: 'db is in use on b\n' });
-  });
-});
-
 describe('docker openebs: nodes and voters', () => {
   const known = {
     state: 'alive',

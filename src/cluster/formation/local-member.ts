@@ -15,14 +15,7 @@ import { keys } from '../../state/keys.js';
 import type { Member, MemberList, Members } from '../../state/members.js';
 import { type DutyRecord, type PeerRecord, records } from '../../state/records.js';
 import type { Entry, State } from '../../state/state.js';
-import {
-  hasLog,
-  type Incarnation,
-  putAside,
-  readIncarnation,
-  refuseData,
-  writeIncarnation,
-} from './incarnation.js';
+import { hasLog, type Incarnation, readIncarnation, refuseData, writeIncarnation } from './incarnation.js';
 import { urlOf, urlsOf } from './membership.js';
 
 export interface LocalMemberDeps {
@@ -36,8 +29,8 @@ export interface LocalMemberDeps {
   readonly hostname: (ctx: Ctx) => Promise<string>;
   /** Makes the container of this member run. */
   readonly run: (ctx: Ctx, incarnation: Incarnation) => Promise<void>;
-  /** Takes the container away. */
-  readonly stop: (ctx: Ctx) => Promise<void>;
+  /** Takes the container away and puts its data aside, with nobody making it run meanwhile. */
+  readonly retire: (ctx: Ctx) => Promise<void>;
   /** Whether this host is to leave. */
   readonly isLeaving: () => boolean;
 }
@@ -106,10 +99,7 @@ class FollowingMember implements LocalMember {
   /** Its number is gone from the list for ever: etcd never lets it in again. */
   async #end(ctx: Ctx, { member }: Incarnation): Promise<void> {
     ctx.log.warn({ member }, 'this host is no member of etcd any more: its data is put aside');
-    await this.#deps.stop(ctx);
-    await failPoint('before member aside');
-    await putAside(this.#deps.paths);
-    await failPoint('after member aside');
+    await this.#deps.retire(ctx);
     this.#has = null;
     this.#lost = false;
   }
