@@ -68,7 +68,9 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): KeptCompany {
     join: (wish) => actions.join(ctx, wish),
     leave: (wish) => actions.leave(ctx, wish),
     recover: (wish) => actions.recover(ctx, wish),
-    makeBackup: () => own.backups.make(ctx),
+    async makeBackup() {
+      await own.backups.make(ctx);
+    },
     backups: () => own.backups.list(),
     setVoters: (voters) => actions.setVoters(ctx, voters),
     createToken: async (ttlMs) => newTokenOf(await actions.createToken(ctx, ttlMs)),

@@ -22,7 +22,7 @@ export interface ClusterDuties {
   }): Promise<ChangingMessage>;
   leave(wish: { force: boolean }): Promise<ChangingMessage>;
   recover(wish: { backup?: string | undefined; confirm: string }): Promise<ChangingMessage>;
-  makeBackup(): Promise<BackupMessage>;
+  makeBackup(): Promise<void>;
   backups(): Promise<readonly BackupMessage[]>;
   setVoters(voters: 1 | 3 | 5): Promise<void>;
   createToken(ttlMs?: number): Promise<NewTokenMessage>;
@@ -72,7 +72,9 @@ export function addClusterRoutes(app: Express, duties: ClusterDuties): void {
     response.json(await duties.recover(read(request, bodies.recover)));
   });
   app.post('/v1/cluster/backups', async (_request, response) => {
-    response.json(await duties.makeBackup());
+    await duties.makeBackup();
+    const message: BackupsMessage = { backups: await duties.backups() };
+    response.json(message);
   });
   app.get('/v1/cluster/backups', async (_request, response) => {
     const message: BackupsMessage = { backups: await duties.backups() };

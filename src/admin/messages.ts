@@ -177,7 +177,7 @@ export interface NodeSettingsMessage {
   readonly drained: boolean;
 }
 
-/** POST /v1/cluster/backups makes one, GET lists those on this host, the newest first. */
+/** POST /v1/cluster/backups makes one, GET does not; both list those on this host, the newest first. */
 export interface BackupsMessage {
   readonly backups: readonly BackupMessage[];
 }

@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { BackupsMessage } from '../../src/admin/messages.js';
 import { waitFor } from '../support/exec.js';
 import type { LabHost } from '../support/lab.js';
 import {
@@ -155,7 +156,8 @@ test('with the majority gone for good nothing is guessed; a person forms it anew
 });
 
 test('a backup brings back what was recorded then', async () => {
-  const { file } = await admin<{ file: string }>(a, 'POST', '/v1/cluster/backups');
+  const { backups } = await admin<BackupsMessage>(a, 'POST', '/v1/cluster/backups');
+  const { file } = backups[0]!;
   await createVolume(a, 'later', { size: '200M' });
   const id = (await clusterOf(a)).id!;
   const before = (await formationOf(a)).change;

@@ -1,0 +1,104 @@
+/** A newcomer forms a cluster with the commands of README.md, looks at it, and takes a host out again. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Result } from '../support/exec.js';
+import { closeAll, GRACE, waitForVoters } from '../support/forming.js';
+import type { LabHost } from '../support/lab.js';
+import { repository } from '../support/lab-seed.js';
+import { createVolume, runOn, startProductHost } from '../support/product.js';
+
+let hosts: LabHost[] = [];
+let a: LabHost;
+let b: LabHost;
+let c: LabHost;
+
+const folder = '/usr/local/lib/docker/cli-plugins';
+const bootScript = `
+  mount -t tmpfs -o mode=755 plugins /usr/local/lib
+  mkdir -p ${folder}
+  cp ${repository}/build/docker-openebs ${folder}/docker-openebs`;
+
+beforeAll(async () => {
+  if (!existsSync(join(repository, 'build/docker-openebs')))
+    throw new Error('there is no CLI: run `make cli` first');
+  hosts = [];
+  for (const name of ['one', 'two', 'three']) hosts.push(await startProductHost({ name, bootScript }, GRACE));
+  [a, b, c] = hosts as [LabHost, LabHost, LabHost];
+}, 300_000);
+
+afterAll(() => closeAll(hosts));
+
+const openebs = (host: LabHost, words: string): Promise<Result> =>
+  host.shell(`docker openebs ${words}`, { timeoutMs: 180_000 });
+
+async function well(host: LabHost, words: string): Promise<string> {
+  const { code, stdout, stderr } = await openebs(host, words);
+  expect(code, `docker openebs ${words}\n${stdout}\n${stderr}`).toBe(0);
+  return stdout.trim();
+}
+
+let line = '';
+
+test('init prints a line, and each other host joins with it', async () => {
+  await createVolume(a, 'db', { size: '200M' });
+  const told = await well(a, `cluster init --advertise ${a.address}`);
+  line = /docker openebs (cluster join openebs-join-1-\S+)/.exec(told)?.[1] ?? '';
+  expect(line, told).not.toBe('');
+  await well(b, line);
+  await well(c, line);
+  // Each host looks every two seconds.
+  for (const host of hosts) await waitForVoters(host, 3);
+  expect(await well(b, 'cluster status')).toMatch(/3 of 3[^]*All is well\./);
+  expect(await well(c, 'node ls -q')).toMatch(/^.+\n.+\n.+$/);
+  await runOn(c, 'db', 'echo word > /data/word');
+  expect(await runOn(b, 'db', 'cat /data/word')).toBe('word');
+});
+
+test('the same once more changes nothing, and what is wrong is told', async () => {
+  await well(a, `cluster init --advertise ${a.address}`);
+  await well(b, line);
+  for (const [words, told] of [
+    ['cluster init --advertise 127.0.0.2', 'cannot be advertised'],
+    ['cluster join openebs-join-1-nonsense', 'no token to join with'],
+    ['cluster leave', 'still needed: the data of 1 volume(s) is there: db'],
+    ['cluster recover --confirm x', "is not the cluster's ID"],
+    ['cluster restore /etc/passwd --confirm x', "is not the cluster's ID"],
+    ['node drain nobody', 'nobody'],
+  ] as const) {
+    const { code, stderr } = await openebs(a, words);
+    expect(stderr, words).toContain(told);
+    expect(code, words).not.toBe(0);
+  }
+});
+
+test('tokens are listed and revoked', async () => {
+  const [id = ''] = (await well(a, 'cluster token ls -q')).split('\n').slice(-1);
+  const token = await well(b, 'cluster token create -q --ttl 2m');
+  expect(token).toMatch(/^openebs-join-1-/);
+  await well(c, `cluster token revoke ${id}`);
+  expect((await well(a, 'cluster token ls -q')).split('\n')).not.toContain(id);
+});
+
+test('a backup is made and listed; a host leaves, and one that is gone is taken out', async () => {
+  const { file } = JSON.parse(await well(a, 'cluster backup --format json')) as { file: string };
+  expect(await well(a, 'cluster backup ls -q')).toContain(file);
+  const id = (await well(c, 'node ls -q --format table')).split('\n');
+  expect(id).toHaveLength(3);
+  await well(c, 'cluster leave');
+  await waitForVoters(a, 1);
+  expect(await well(a, 'node ls -q')).toMatch(/^.+\n.+$/);
+  await b.powerOff();
+  const dead = JSON.parse(await well(a, 'node ls --format json')) as {
+    nodes: { id: string; self: boolean }[];
+  };
+  const gone = dead.nodes.find(({ self }) => !self)!.id;
+  const early = await openebs(a, `cluster remove-node ${gone}`);
+  if (early.code !== 0) {
+    expect(early.stderr).toContain('is alive');
+    await new Promise((resolve) => setTimeout(resolve, 20_000));
+    await well(a, `cluster remove-node ${gone}`);
+  }
+  expect(await well(a, 'node ls -q')).toMatch(/^.+$/);
+  expect(await runOn(a, 'db', 'cat /data/word')).toBe('word');
+});
