@@ -13,8 +13,8 @@ import { sleep } from '../../lib/sleep.js';
 import type { Log } from '../../log.js';
 import type { State, Transaction } from '../../state/state.js';
 import type { BackendStats, Farewell, RegistryBackend } from '../backends/backend.js';
-import { createOwnerLeases, type OwnerLeases, sharedLeaseOf } from './leases.js';
-import { type Owner, type Seen, stepOf, type Wanted } from './step.js';
+import { createOwnerLeases, type OwnerLeases } from './leases.js';
+import { type Seen, stepOf, type Wanted } from './step.js';
 import { firstOf, isRefusal, join, type Prepared, SetAside, Shortage, writeTogether } from './together.js';
 import { Troubles } from './troubles.js';
 import { Wishes } from './wishes.js';
@@ -161,7 +161,7 @@ class StateClaimKeeper implements RegistryBackend {
     while (await this.#somethingToDo()) {
       // A store without space takes away still: what has gone does not wait behind what comes.
       const isFull = hasCode(this.#failing, 'no_space');
-      const batch = firstOf(this.#dirty, AT_ONCE, (key) => isFull && this.#wishes.has(key));
+      const batch = firstOf(this.#dirty, AT_ONCE, (key) => isFull && this.#wishes.of(key) !== null);
       for (const key of batch) {
         this.#dirty.delete(key);
         this.#working.add(key);
@@ -230,18 +230,14 @@ class StateClaimKeeper implements RegistryBackend {
   async #prepare(ctx: Ctx, key: string, seen: Seen): Promise<Transaction | null> {
     const wanted = this.#wishes.of(key);
     const own = seen.claims.find(({ owner }) => owner === this.#options.owner);
-    if (!wanted && own && this.#wishes.keeps(own.source)) return null;
-    const othersWant = seen.marker !== null || seen.claims.length > (own ? 1 : 0);
-    const isShared = othersWant && (wanted ?? own) !== undefined;
-    const inUse = (id: string) => this.#view.claimsUnder(id);
-    const owner: Owner = {
-      id: this.#options.owner,
-      lease: await this.#leases.forClaim(ctx, { standing: own?.leaseId, isWanted: wanted !== null, inUse }),
-      isMine: (leaseId) => this.#leases.isMine(leaseId),
-      sharedLease: isShared ? await this.#leases.hold(ctx, key, !wanted) : { id: sharedLeaseOf(key) },
-    };
+    if (!wanted && own && this.#wishes.keeps(key, own.source)) return null;
+    const owner = await this.#leases.ownerOf(ctx, key, seen, {
+      isWanted: wanted !== null,
+      inUse: (leaseId) => this.#view.claimsUnder(leaseId),
+    });
     const { transaction, isForeign } = stepOf(key, wanted, seen, owner);
     this.#troubles.look(key, seen, { wanted, isForeign });
+    if (!wanted && !transaction) this.#wishes.carriedOut(key);
     return transaction;
   }
 

@@ -10,6 +10,7 @@ import { createHash } from 'node:crypto';
 import type { Ctx } from '../../context.js';
 import { hasCode } from '../../errors.js';
 import type { Lease, LeaseReference, State } from '../../state/state.js';
+import type { Owner, Seen } from './step.js';
 
 /** A claim, and the key if nobody else claims it; a batch that is under way may add some 120 more. */
 const CLAIMS_PER_LEASE = 380;
@@ -18,23 +19,19 @@ const REFUSED_MS = 100;
 /** Key and marker of some 100,000 keys that are shared; those without any cost nothing. */
 const SHARED_LEASES = 256;
 
-export interface ClaimPlace {
-  /** Number of the lease that it is below now. */
-  readonly standing: string | undefined;
+export interface KeyUse {
   readonly isWanted: boolean;
   /** How many claims are below a lease. */
   readonly inUse: (leaseId: string) => number;
 }
 
 export interface OwnerLeases {
-  /** Where a claim is to be: where it stands, if that is alive or the claim is given up; or where there is room. */
-  forClaim(ctx: Ctx, claim: ClaimPlace): Promise<LeaseReference>;
   /**
-   * The lease of a key that is shared, kept alive from here on. Who is `leaving` can do with what the others keep alive,
-   * when the store has no space for another lease.
+   * This owner, with the leases that its step of a key needs, kept alive from here on. Its claim stays where it is, if that
+   * is alive or the claim is given up; or else gets where there is room. Who gives it up can do with the shared lease that
+   * others keep alive, when the store has no space for it.
    */
-  hold(ctx: Ctx, key: string, leaving: boolean): Promise<LeaseReference>;
-  isMine(leaseId: string): boolean;
+  ownerOf(ctx: Ctx, key: string, seen: Seen, use: KeyUse): Promise<Owner>;
   /** Milliseconds since the last acknowledged keepalive, of the lease for which that is longest ago; null: there is none. */
   oldestMs(): number | null;
   /** Ends those of this owner alone, with their keys. */
@@ -54,12 +51,64 @@ export interface LeaseOptions {
 }
 
 export function createOwnerLeases(state: Pick<State, 'lease'>, options: LeaseOptions): OwnerLeases {
-  const { owner, ttlMs, onLost } = options;
+  const { owner } = options;
   const own: Lease[] = [];
   const shared = new Map<string, Lease>();
+  const alive = createGrants(state, options);
+  const isMine = (leaseId: string): boolean => own.some(({ id, lost }) => id === leaseId && !lost.aborted);
+
+  async function forClaim(ctx: Ctx, standing: string | undefined, use: KeyUse): Promise<LeaseReference> {
+    if (!use.isWanted) return { id: standing ?? '' };
+    for (let index = 0; standing === undefined || !isMine(standing); index += 1) {
+      const id = own[index]?.id ?? leaseNumber(`owner ${owner} ${String(index)}`);
+      const lease = await alive(ctx, own[index], id);
+      own[index] = lease;
+      if (use.inUse(lease.id) < CLAIMS_PER_LEASE) return lease;
+    }
+    return { id: standing };
+  }
+
+  async function hold(ctx: Ctx, id: string, isWanted: boolean): Promise<LeaseReference> {
+    try {
+      const lease = await alive(ctx, shared.get(id), id);
+      shared.set(id, lease);
+      return lease;
+    } catch (reason) {
+      if (!isWanted && hasCode(reason, 'no_space')) return { id };
+      throw reason;
+    }
+  }
+
+  return {
+    async ownerOf(ctx, key, { claims, marker }, use) {
+      const standing = claims.find((claim) => claim.owner === owner)?.leaseId;
+      const othersWant = marker !== null || claims.some((claim) => claim.owner !== owner);
+      const isShared = othersWant && (use.isWanted || standing !== undefined);
+      const id = sharedLeaseOf(key);
+      return {
+        id: owner,
+        lease: await forClaim(ctx, standing, use),
+        isMine,
+        sharedLease: isShared ? await hold(ctx, id, use.isWanted) : { id },
+      };
+    },
+    oldestMs: () => {
+      const alive = [...own, ...shared.values()].filter(({ lost }) => !lost.aborted);
+      return alive.length === 0 ? null : Math.max(...alive.map((lease) => lease.ageMs()));
+    },
+    async revoke(ctx) {
+      await Promise.all(own.map((lease) => lease.revoke(ctx)));
+    },
+  };
+}
+
+type Grant = (ctx: Ctx, lease: Lease | undefined, id: string) => Promise<Lease>;
+
+/** The lease as it is while it lives, or a new one of its number. */
+function createGrants(state: Pick<State, 'lease'>, { ttlMs, onLost }: LeaseOptions): Grant {
   const refused = new Map<string, { readonly atMs: number; readonly reason: unknown }>();
 
-  async function alive(ctx: Ctx, lease: Lease | undefined, id: string): Promise<Lease> {
+  return async (ctx, lease, id) => {
     if (lease && !lease.lost.aborted) return lease;
     const before = refused.get(id);
     if (before && performance.now() - before.atMs < REFUSED_MS) throw before.reason;
@@ -70,40 +119,6 @@ export function createOwnerLeases(state: Pick<State, 'lease'>, options: LeaseOpt
     });
     granted.lost.addEventListener('abort', onLost, { once: true });
     return granted;
-  }
-
-  const isMine = (leaseId: string): boolean => own.some(({ id, lost }) => id === leaseId && !lost.aborted);
-
-  return {
-    async forClaim(ctx, { standing, isWanted, inUse }) {
-      if (!isWanted) return { id: standing ?? '' };
-      for (let index = 0; standing === undefined || !isMine(standing); index += 1) {
-        const id = own[index]?.id ?? leaseNumber(`owner ${owner} ${String(index)}`);
-        const lease = await alive(ctx, own[index], id);
-        own[index] = lease;
-        if (inUse(lease.id) < CLAIMS_PER_LEASE) return lease;
-      }
-      return { id: standing };
-    },
-    async hold(ctx, key, leaving) {
-      const id = sharedLeaseOf(key);
-      try {
-        const lease = await alive(ctx, shared.get(id), id);
-        shared.set(id, lease);
-        return lease;
-      } catch (reason) {
-        if (leaving && hasCode(reason, 'no_space')) return { id };
-        throw reason;
-      }
-    },
-    oldestMs: () => {
-      const alive = [...own, ...shared.values()].filter(({ lost }) => !lost.aborted);
-      return alive.length === 0 ? null : Math.max(...alive.map((lease) => lease.ageMs()));
-    },
-    isMine,
-    async revoke(ctx) {
-      await Promise.all(own.map((lease) => lease.revoke(ctx)));
-    },
   };
 }
 

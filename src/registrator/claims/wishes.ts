@@ -2,8 +2,9 @@
 import type { Wanted } from './step.js';
 
 export class Wishes {
-  /** A null is a wish too, until all is known: it tells a key that is not wanted from one that nobody spoke of yet. */
-  readonly #wanted = new Map<string, Wanted | null>();
+  readonly #wanted = new Map<string, Wanted>();
+  /** Keys that are not to be there, until that is so; of all others that are not wanted nobody has spoken. */
+  readonly #unwanted = new Set<string>();
   /** Keys that were met before all was known, and that are to be cleared up or withdrawn then. */
   readonly #later = new Set<string>();
   #areAll = false;
@@ -19,11 +20,11 @@ export class Wishes {
   }
 
   keys(): string[] {
-    return [...this.#wanted.keys()];
+    return [...this.#wanted.keys(), ...this.#unwanted];
   }
 
   has(key: string): boolean {
-    return this.#wanted.has(key);
+    return this.#wanted.has(key) || this.#unwanted.has(key);
   }
 
   of(key: string): Wanted | null {
@@ -31,26 +32,35 @@ export class Wishes {
   }
 
   set(key: string, wanted: Wanted | null): void {
-    if (wanted || !this.#areAll) this.#wanted.set(key, wanted);
-    else this.#wanted.delete(key);
+    if (wanted) {
+      this.#wanted.set(key, wanted);
+      this.#unwanted.delete(key);
+    } else {
+      this.#wanted.delete(key);
+      this.#unwanted.add(key);
+    }
+  }
+
+  /** A key that is not wanted is not there. */
+  carriedOut(key: string): void {
+    if (this.#areAll) this.#unwanted.delete(key);
   }
 
   later(key: string): void {
     this.#later.add(key);
   }
 
-  /** @returns keys that were to be looked at later. */
+  /** @returns keys that are to be looked at now: that were put off, and of which nobody has seen that they are gone. */
   complete(keep: (source: string) => boolean): string[] {
     this.#areAll = true;
     this.#keep = keep;
-    for (const [key, wanted] of this.#wanted) if (!wanted) this.#wanted.delete(key);
-    const later = [...this.#later];
+    const later = [...this.#later, ...this.#unwanted];
     this.#later.clear();
     return later;
   }
 
-  /** Whether what a process before wanted, from this source, stays as it is. */
-  keeps(source: string): boolean {
-    return this.#keep(source);
+  /** Whether what a process before wanted, from this source, stays as it is: unless somebody says of the key that it goes. */
+  keeps(key: string, source: string): boolean {
+    return !this.#unwanted.has(key) && this.#keep(source);
   }
 }

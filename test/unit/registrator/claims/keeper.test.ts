@@ -30,3 +30,27 @@ it('a keeper that begins clears up after owners that are gone, also when it has 
   expect(await state.get(ctx, keys.sharedKey(key))).toBeNull();
   await keeper.close('hand-over');
 });
+
+it('a key that somebody says is not wanted goes, though what it came from is not known just then', async () => {
+  const state = createMemoryState();
+  const wish = { value: 'v', merge: 'min', overwrite: false, source: 'test' } as const;
+  const before = createClaimKeeper({ state, owner: 'one', log });
+  before.want('/reg/before', wish);
+  before.complete();
+  await before.settled();
+  await before.close('hand-over');
+
+  const keeper = createClaimKeeper({ state, owner: 'one', log });
+  keeper.want('/reg/goes', wish);
+  keeper.complete(() => true);
+  await keeper.settled();
+  keeper.want('/reg/goes', null);
+  await keeper.settled();
+  expect(await state.get(ctx, '/reg/goes')).toBeNull();
+  expect(await state.get(ctx, '/reg/before')).not.toBeNull();
+  // Nor does what was said of it hold for ever.
+  keeper.complete(() => true);
+  await keeper.settled();
+  expect(keeper.stats().wanted).toBe(0);
+  await keeper.close('hand-over');
+});
