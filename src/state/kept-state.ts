@@ -122,7 +122,7 @@ class KeptState implements State {
       revoke: async (revokeCtx) => {
         over.abort(new AppError('conflict', `the lease ${id} was revoked`));
         try {
-          await this.#call(revokeCtx, () => this.#write(revokeCtx, () => this.#machine.end(id)));
+          await this.#call(revokeCtx, () => this.#write(revokeCtx, () => this.#revoke(id)));
         } catch (reason) {
           this.#letRunOut(id, ttlMs);
           throw reason;
@@ -172,6 +172,12 @@ class KeptState implements State {
       if (ctx.signal.aborted) throw new AppError('canceled', 'given up before it was begun');
       return decide();
     });
+  }
+
+  /** Whoever has taken it over since it was asked for learns of it as well. */
+  #revoke(id: string): Step | null {
+    this.#held.get(id)?.abort(new AppError('conflict', `the lease ${id} was revoked`));
+    return this.#machine.end(id);
   }
 
   #isHeld(id: string): boolean {
