@@ -477,9 +477,9 @@ describe('docker openebs cluster recover, restore', () => {
     [silent, ['--confirm', 'c2'], /^"c2" is not the cluster's ID/],
     // Somebody may have piped something into it.
     [typing('c1', false), [], /has to be confirmed/],
-  ])('nothing is recovered, restored or purged without it: %j %j', async (input, options, message) => {
+  ])('nothing is recovered or restored without it: %j %j', async (input, options, message) => {
     plugin.routes = { 'GET /v1/cluster': answer(clusterWith({})), 'GET /v1/cluster/backups': backups };
-    for (const words of [['recover'], ['restore', '/x'], ['down', '--purge']]) {
+    for (const words of [['recover'], ['restore', '/x']]) {
       const ran = await runWith(input, 'cluster', ...words, ...options);
       expect(ran).toEqual({ code: 2, out: '', err: like(message) });
     }
