@@ -83,11 +83,15 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): Running {
       failures = 0;
       await parts.follow(endpoints, incarnation);
     },
+    prefer: (endpoints) => {
+      etcd.moveTo(endpoints);
+    },
     goTo: (caller, incarnation) => goTo(caller, parts, incarnation),
     search() {
       failures += 1;
-      const known = new Set([...parts.membership().endpoints, ...parts.knownUrls()]);
-      if (failures >= SEARCH_AFTER) etcd.moveTo([...known].toSorted());
+      const { endpoints } = parts.membership();
+      const known = failures < SEARCH_AFTER ? endpoints : [...endpoints, ...parts.knownUrls()];
+      etcd.moveTo([...new Set(known)].toSorted());
     },
   });
   const server = serveJoins(ctx, { ...parts, advertise });

@@ -155,9 +155,9 @@ class OpenedCluster implements OwnCluster {
   }
 
   async #follow(endpoints: readonly string[], incarnation: number): Promise<void> {
-    this.#etcd.moveTo(endpoints);
     const now = this.#membership;
     if (endpoints.join() === now.endpoints.join() && incarnation === now.incarnation) return;
+    this.#etcd.moveTo(endpoints);
     await this.#change({ ...now, endpoints, incarnation });
   }
 

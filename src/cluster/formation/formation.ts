@@ -22,8 +22,10 @@ export interface FormationDeps extends ManagerDeps {
   readonly incarnation: () => number;
   /** Of the cluster's record, as etcd has it. */
   readonly readIncarnation: (ctx: Ctx) => Promise<number>;
-  /** Clients go there from now on, and believe no lower incarnation. */
+  /** The members are there from now on, and no lower incarnation is believed. */
   readonly follow: (endpoints: readonly string[], incarnation: number) => Promise<void>;
+  /** Clients ask these from now on. */
+  readonly prefer: (endpoints: readonly string[]) => void;
   /**
    * From now on asks those alone that answer with this incarnation of the cluster, or a higher one. @throws `unavailable`
    * when none does
@@ -44,6 +46,8 @@ export interface Formation {
 const PACE_MS = 2000;
 const TURN_TIMEOUT_MS = 60_000;
 const SOON_MS = 100;
+/** Two looks in vain: one is no reason to connect anew. */
+const SILENT_MS = 2500;
 
 export function createFormation(deps: FormationDeps): Formation {
   return new WatchedFormation(deps);
@@ -117,12 +121,23 @@ class WatchedFormation implements Formation {
       (reason: unknown) => AppError.from(reason),
     );
     this.#seen = await observation.look(ctx, list);
+    this.#prefer(this.#seen);
     if (this.#seen.strangers.length > 0) await this.#meet(ctx);
     // One that is full takes no intent.
     if (hasNoSpace(this.#seen)) return false;
     const moved = await manage(ctx, this.#deps, this.#seen);
     if (failed) throw failed;
     return moved;
+  }
+
+  /** Each call to a host that lost its power takes seconds: nobody is sent there who need not be. */
+  #prefer({ list, members }: Observed): void {
+    const silent = new Set(
+      members.filter(({ unreachableMs }) => unreachableMs >= SILENT_MS).map(({ id }) => id),
+    );
+    const answering = { ...list, members: list.members.filter(({ id }) => !silent.has(id)) };
+    const endpoints = endpointsOf(answering) ?? endpointsOf(list);
+    if (endpoints) this.#deps.prefer(endpoints);
   }
 
   /** Another etcd answers where a member should: it may be this cluster's next incarnation. */
