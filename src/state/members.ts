@@ -9,7 +9,7 @@ export interface Members {
   list(ctx: Ctx): Promise<MemberList>;
   /**
    * A member that has no vote yet. @throws `conflict` when a member has this URL already; `unavailable` when etcd
-   * refuses the change for now (too few of its members are connected). Any other failure leaves it open: list again.
+   * refuses the change at this moment (too few of its members are connected). Any other failure leaves it open: list again.
    */
   addLearner(ctx: Ctx, peerUrl: string): Promise<Member>;
   /** False: it has not caught up yet. Fine if it has a vote already. @throws like addLearner */
