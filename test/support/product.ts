@@ -198,7 +198,8 @@ export async function tracesOf(host: LabHost): Promise<Traces> {
       .split('\n')
       .filter((line) => line !== '')
       .sort();
-  const found = 'cd /var/lib/openebs && find . -path "*etcd*" -prune -o -print';
+  // Backups are made by time, for a cluster and not for a volume.
+  const found = 'cd /var/lib/openebs && find . -path "*etcd*" -prune -o -path ./backups -prune -o -print';
   const state = existsSync(join(host.lib, 'openebs'));
   return {
     volumes: lines(await host.ok('volume', 'ls', '--format', '{{.Driver}} {{.Name}}')),
