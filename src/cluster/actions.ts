@@ -92,7 +92,8 @@ async function init(
   if (voters !== undefined) await setVoters(ctx, deps, voters);
   const changing = { cluster: deps.clusterId(), advertise };
   if (membership.advertise === advertise) return changing;
-  const others = membership.endpoints.filter((url) => !isLoopback(url));
+  const former = urlOf(membership.advertise ?? '127.0.0.1', own.port);
+  const others = membership.endpoints.filter((url) => !isLoopback(url) && url !== former);
   const endpoints = others.length > 0 ? others : [urlOf(advertise, own.port)];
   await writeMembership(paths, { ...membership, advertise, endpoints });
   restart(`hosts can join at ${advertise} from now on`);

@@ -5,7 +5,7 @@
 import type { StateMachine, Step } from './state-machine.js';
 
 export interface Keeper {
-  /** Resolves when `machine` holds all that was kept. @throws AppError for now; it is asked again */
+  /** Resolves when `machine` holds all that was kept. @throws AppError while it cannot; it is asked again */
   ready(): Promise<void>;
   readonly machine: StateMachine;
   /** Makes steps durable that the machine has taken: all, or none. @throws AppError */
