@@ -35,7 +35,11 @@ export async function claimAttachment(ctx: Ctx, deps: ClaimDeps, name: string): 
       if (!ctx.signal.aborted || holder === undefined) throw reason;
     }
     await sleep(POLL_MS, ctx.signal);
-    if (ctx.signal.aborted && holder !== undefined) throw stillHeld(deps, name, holder);
+    if (!ctx.signal.aborted) continue;
+    if (holder !== undefined) throw stillHeld(deps, name, holder);
+    const volume = deps.records.volume(name);
+    const local = volume && behindLoopback(deps, volume);
+    if (local) throw servedOnLoopback(deps, name, local);
   }
 }
 
@@ -46,18 +50,26 @@ function holderOf({ records }: ClaimDeps, name: string): string | undefined {
 
 /** False when its time has not come yet. */
 async function tryToClaim(ctx: Ctx, deps: ClaimDeps, name: string): Promise<boolean> {
-  const { records, node, failoverAfterMs } = deps;
+  const { records, node, liveness } = deps;
   const volume = records.volume(name);
-  if (volume) checkAddress(deps, volume);
   const holder = volume && (await findHolder(ctx, deps, volume));
-  if (!holder) {
-    await records.attach(ctx, name, node);
-    return true;
-  }
-  const awayMs = deps.liveness.awayMs(holder.node);
-  if (awayMs === 0) throw inUse(name, records.nodeName(holder.node));
-  checkTargetIsThere(deps, volume);
-  if (awayMs < failoverAfterMs || !(await records.takeOver(ctx, name, node, holder))) return false;
+  if (holder && liveness.awayMs(holder.node) === 0) throw inUse(name, records.nodeName(holder.node));
+  if (holder) checkTargetIsThere(deps, volume);
+  if (volume && !isReachable(deps, volume)) return false;
+  if (holder) return takeOver(ctx, deps, name, holder);
+  await records.attach(ctx, name, node);
+  return true;
+}
+
+/** False while its holder has not been away for long enough, or is back. */
+async function takeOver(
+  ctx: Ctx,
+  { records, liveness, failoverAfterMs, node }: ClaimDeps,
+  name: string,
+  holder: AttachmentRecord,
+): Promise<boolean> {
+  if (liveness.awayMs(holder.node) < failoverAfterMs) return false;
+  if (!(await records.takeOver(ctx, name, node, holder))) return false;
   ctx.log.warn({ volume: name, from: holder.node }, 'attachment taken over from a node that is away');
   return true;
 }
@@ -85,15 +97,30 @@ function stillHeld(
   return new AppError('in_use', text);
 }
 
-/** @throws `conflict` for a target that only its own host can reach. */
-function checkAddress({ records, node }: ClaimDeps, { id, name }: VolumeRecord): void {
+/** The target that only its own host reaches; null when this host reaches it. */
+function behindLoopback({ records, node }: ClaimDeps, { id }: VolumeRecord): TargetRecord | null {
   const target = records.target(id);
-  if (!target || target.node === node || !isLoopback(target.address)) return;
-  const where = records.nodeName(target.node);
-  throw new AppError(
+  return target && target.node !== node && isLoopback(target.address) ? target : null;
+}
+
+/**
+ * False while that is a matter of a moment: a host that has just begun a cluster serves its volumes anew where the
+ * others reach them, and nobody need do a thing.
+ * @throws `conflict` when it takes somebody to do it
+ */
+function isReachable(deps: ClaimDeps, volume: VolumeRecord): boolean {
+  const { records, liveness } = deps;
+  const local = behindLoopback(deps, volume);
+  if (local && records.isAdvertised(local.node) && liveness.awayMs(local.node) === 0) return false;
+  if (local) throw servedOnLoopback(deps, volume.name, local);
+  return true;
+}
+
+function servedOnLoopback({ records }: ClaimDeps, name: string, { node, address }: TargetRecord): AppError {
+  return new AppError(
     'conflict',
-    `volume ${name} is served on loopback (${target.address}) of node ${where}: set TARGET_ADDRESS there to an ` +
-      'address that the other nodes reach, and stop the containers that use it there',
+    `volume ${name} is served on loopback (${address}) of node ${records.nodeName(node)}: set TARGET_ADDRESS there to ` +
+      'an address that the other nodes reach, and stop the containers that use it there',
   );
 }
 

@@ -16,6 +16,7 @@ import type { RoleObservation } from '../dataplane/role-container.js';
 import type { TargetObservation, Targets } from '../dataplane/target.js';
 import { AppError, hasCode } from '../errors.js';
 import { failPoint } from '../lib/fail-points.js';
+import type { VolumeRecord } from '../state/records.js';
 import { claimAttachment, whereAway, type ClaimDeps } from './claim.js';
 import { namingPool } from './data-check.js';
 import { DeadDevices } from './dead-devices.js';
@@ -144,6 +145,13 @@ export class Converger {
     await this.#executors.unmountFileSystem(ctx, situation);
   }
 
+  /** The setting has changed since the target was made. Who has it attached knows the address it had. */
+  isMovedAway({ id }: VolumeRecord): boolean {
+    const { node, records, targetAddress } = this.#deps;
+    const target = records.target(id);
+    return target?.node === node && records.attachment(id) === null && target.address !== targetAddress;
+  }
+
   #wanted(name: string): Wanted | null {
     const { records, counts, node } = this.#deps;
     const volume = records.volume(name);
@@ -193,15 +201,9 @@ export class Converger {
   #judge(wanted: Wanted, target: TargetObservation, initiator: RoleObservation) {
     if (wanted.target === null) return { usable: false, serving: false };
     const matches = this.#deps.targets.matches(targetSpec(wanted, wanted.attachment), target);
-    const serving = matches && !this.#isMovedAway(wanted);
+    const serving = matches && !this.isMovedAway(wanted.volume);
     if (wanted.attachment === null) return { usable: false, serving };
     return { usable: this.#deps.initiator.matches(initiatorSpec(wanted), initiator), serving };
-  }
-
-  /** The setting has changed since the target was made. Who has it attached knows the address it had. */
-  #isMovedAway({ target, attachment }: Wanted): boolean {
-    const { node, targetAddress } = this.#deps;
-    return target?.node === node && attachment === null && target.address !== targetAddress;
   }
 
   /** In a network the words of the initiator alone do not say which host to look at. */
@@ -247,7 +249,7 @@ export class Converger {
   ): Promise<void> {
     const { records, targets, ports, node } = this.#deps;
     for (let attempt = 1; ; attempt++) {
-      if (this.#isMovedAway(known(this.#wanted(volume.name), 'volume'))) {
+      if (this.isMovedAway(volume)) {
         await records.moveTarget(ctx, volume.id, { address: this.#deps.targetAddress });
       }
       const wanted = known(this.#wanted(volume.name), 'volume');

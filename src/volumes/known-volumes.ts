@@ -68,6 +68,11 @@ export class KnownVolumes {
     );
   }
 
+  /** Whether other hosts of a cluster of its own know an address of the node. */
+  isAdvertised(node: string): boolean {
+    return this.replica.get(keys.peer(node)) !== null;
+  }
+
   /** Nobody wants new volumes on it. */
   isDrained(node: string): boolean {
     return settingsOf(this.replica, node).drained;

@@ -99,11 +99,11 @@ export class Upkeep {
 
   /**
    * What does not wait until the engine has settled, as nobody here has it mounted: what another host waits for, and
-   * what an earlier process began and died over. The engine takes a volume that is half made for made once Get
+   * what an earlier process began and died over, what is served where others no longer look for it. The engine takes a volume that is half made for made once Get
    * knows it, and asks for it no more.
    */
   #isUrgent(volume: VolumeRecord): boolean {
-    return volume.status !== 'ready' || this.#isElsewhere(volume);
+    return volume.status !== 'ready' || this.#isElsewhere(volume) || this.#deps.converger.isMovedAway(volume);
   }
 
   #isElsewhere({ id }: VolumeRecord): boolean {

@@ -80,7 +80,7 @@ async function start(node = 'node-a', here = plane): Promise<LocalVolumeService 
   const state = faultyState();
   const replica = await openReplica({
     state,
-    prefixes: [keys.volumes, keys.targets, keys.attachments, keys.allNodeSettings],
+    prefixes: [keys.volumes, keys.targets, keys.attachments, keys.allNodeSettings, keys.peers],
     file: join(directory, node, 'records.json'),
     log,
   });
@@ -542,6 +542,38 @@ describe('several nodes', () => {
     await expect(two.mount(ctx, 'db', 'b')).rejects.toThrow(
       'served on loopback (127.0.0.1) of node node-a: set TARGET_ADDRESS there',
     );
+    expect(await storedKeys()).not.toContainEqual(expect.stringContaining('/attachments/'));
+  });
+
+  /** As `cluster init` leaves it: the others know an address, and the volumes are not served there yet. */
+  async function madeFirst() {
+    targetAddress = '127.0.0.1';
+    const before = await start('node-a');
+    await before.create(ctx, 'db', {});
+    const url = 'https://10.0.0.1:23790';
+    const peer = { schema: 1, node: 'node-a', hostname: 'a', peerUrl: url, clientUrl: url } as const;
+    const value = nodeRecords.peer.encode({ ...peer, member: null, lost: false, leaving: false });
+    await memory.transact(ctx, { if: [], then: [{ put: keys.peer('node-a'), value }] });
+    targetAddress = '0.0.0.0';
+    return { one: await start('node-a'), two: await start('node-b') };
+  }
+
+  it('wait for a target that leaves loopback as its host has become the first of a cluster', async () => {
+    const { one, two } = await madeFirst();
+    one.upkeep.follow(ctx);
+    const mounted = two.mount(ctx, 'db', 'b');
+    await sleep(300, ctx.signal);
+    expect(await storedKeys()).not.toContainEqual(expect.stringContaining('/attachments/'));
+    // That does not wait until the engine has settled.
+    await one.upkeep.reconcile(ctx, 'urgent');
+    await mounted;
+  });
+
+  it('wait for it no longer than a mount takes, and not when its host is away', async () => {
+    const { two } = await madeFirst();
+    await expect(two.mount(ctx, 'db', 'b')).rejects.toThrow('served on loopback');
+    awayMs.set('node-a', 1000);
+    await expect(two.mount(ctx, 'db', 'b')).rejects.toThrow('served on loopback');
     expect(await storedKeys()).not.toContainEqual(expect.stringContaining('/attachments/'));
   });
 
