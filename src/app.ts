@@ -13,7 +13,7 @@ import { createClusterView } from './admin/cluster-view.js';
 import type { AdminServer } from './admin/server.js';
 import { startBackground, type Background } from './background.js';
 import { refuseBlankState } from './blank-state.js';
-import { changeCluster, inCluster, keepCompany, recoverCluster } from './company.js';
+import { changeCluster, inCluster, keepCompany, type KeptCompany, recoverCluster } from './company.js';
 import type { Config } from './config.js';
 import type { Ctx } from './context.js';
 import { loadDataPlaneImage, withImage, type DataPlaneImage } from './dataplane/data-plane-image.js';
@@ -31,11 +31,10 @@ import type { Log } from './log.js';
 import { loadNodeIdentity, type LoadedIdentity } from './node-identity.js';
 import { idleBackground, settleRename } from './renamed-node.js';
 import { openAdmin } from './open-admin.js';
+import { openRecords } from './open-records.js';
 import { readPluginVersion } from './plugin-version.js';
 import { connectState, type SharedState } from './shared-state.js';
-import { keys } from './state/keys.js';
-import { openReplica, type Replica } from './state/replica.js';
-import { type KnownCluster, sameCluster } from './state/same-cluster.js';
+import type { Replica } from './state/replica.js';
 import type { State } from './state/state.js';
 import { untilDone } from './lib/until-done.js';
 import { Converger } from './volumes/converge.js';
@@ -46,7 +45,7 @@ import type { StartingService } from './volumes/starting-service.js';
 import { RenamedService } from './volumes/renamed-service.js';
 import { createRepairLog, type RepairLog } from './volumes/repair-log.js';
 import { findStrays } from './volumes/strays.js';
-import { Upkeep } from './volumes/upkeep.js';
+import { Upkeep, type UpkeepDeps } from './volumes/upkeep.js';
 import { VolumeRecords } from './volumes/volume-records.js';
 import { VolumeWork } from './volumes/volume-work.js';
 
@@ -101,7 +100,7 @@ async function start(ctx: Ctx, config: Config, around: Surroundings, service: St
   const roles = createRoleContainers(engine, paths, ({ name, labels }, what) => {
     repairs.note(name, labels['openebs.volume'] ?? '', what);
   });
-  await changeCluster(ctx, { paths, roles }).catch((reason: unknown) => {
+  await changeCluster(ctx, { config, paths, roles }).catch((reason: unknown) => {
     service.waitsFor(`its change to another cluster: ${AppError.from(reason).message}`);
     throw reason;
   });
@@ -202,9 +201,11 @@ async function startRenamed(
 async function startServing(ctx: Ctx, parts: KnownParts, { appDirectory, restart }: Surroundings) {
   const { identity, paths, records, roles, service, shared, state } = parts;
   const version = await readPluginVersion(appDirectory);
-  const { service: volumes, upkeep } = await buildVolumes(ctx, parts);
+  const kept: { company?: KeptCompany } = {};
+  const whether = { isEnding: () => kept.company?.isEnding() ?? false };
+  const { service: volumes, upkeep } = await buildVolumes(ctx, { ...parts, ...whether });
   service.ready(volumes);
-  const company = keepCompany(ctx, { ...parts, restart });
+  const company = (kept.company = keepCompany(ctx, { ...parts, restart }));
   const view = createClusterView({ ...parts, ...identity, etcd: shared.which, formation: company.view });
   const background = startBackground(ctx, {
     ...parts,
@@ -220,37 +221,12 @@ async function startServing(ctx: Ctx, parts: KnownParts, { appDirectory, restart
   return { background, admin };
 }
 
-/** Shared state as long as it is that of the cluster which the replica knows. */
-async function openRecords(
-  ctx: Ctx,
-  { paths, shared }: StartParts,
-): Promise<{ state: State; replica: Replica }> {
-  let opened: Replica | null = null;
-  const known: KnownCluster = {
-    record: () => opened?.get(keys.cluster) ?? null,
-    volumes: () => opened?.list(keys.volumes) ?? [],
-    forget: () => opened?.forget(keys.cluster),
-  };
-  const called = shared.which.none ? { called: `the file in ${paths.localState}` } : {};
-  const state = sameCluster(shared.state, { known, log: ctx.log, ...called });
-  opened = await openReplica({
-    state,
-    prefixes: [
-      ...[keys.volumes, keys.targets, keys.attachments],
-      ...[keys.cluster, keys.nodes, keys.peers, keys.allNodeSettings],
-    ],
-    file: paths.view(path.join(paths.cache, 'records.json')),
-    log: ctx.log,
-  });
-  return { state, replica: opened };
-}
-
 interface Volumes {
   readonly service: LocalVolumeService;
   readonly upkeep: Upkeep;
 }
 
-async function buildVolumes(ctx: Ctx, known: KnownParts): Promise<Volumes> {
+async function buildVolumes(ctx: Ctx, known: KnownParts & Pick<UpkeepDeps, 'isEnding'>): Promise<Volumes> {
   const { config, replica } = known;
   const parts = { ...known, image: known.image.reference, recordsAreCurrent: () => replica.current };
   const bootId = (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim();

@@ -6,6 +6,10 @@ import { type ClusterActions, type ClusterActionsDeps, createClusterActions } fr
 import type { Running } from './cluster/among-peers.js';
 import { createDiscovery } from './cluster/discovery/create.js';
 import type { Announcement } from './cluster/discovery/discovery.js';
+import { decideEnding } from './cluster/ending/decide.js';
+import { carryOutEnd } from './cluster/ending/carry-out.js';
+import { createHostEnding } from './cluster/ending/ending.js';
+import type { OwnCluster } from './cluster/own-cluster.js';
 import { parseDiscovery } from './cluster/discovery/spec.js';
 import { hostPort, joinPortOf } from './cluster/formation/membership.js';
 import { carryOutMove, endTransition, readTransition } from './cluster/formation/transition.js';
@@ -18,8 +22,10 @@ import type { DataPlaneImage } from './dataplane/data-plane-image.js';
 import type { HostPaths } from './dataplane/host-paths.js';
 import type { RoleContainers } from './dataplane/role-container.js';
 import type { Engine } from './docker/engine.js';
+import { disablePlugin } from './docker/plugin-switch.js';
 import { createEngineSwarm } from './docker/swarm.js';
 import { sleep } from './lib/sleep.js';
+import { readPluginId } from './plugin-id.js';
 import { keepCluster, type NodeIdentity } from './node-identity.js';
 import type { SharedState } from './shared-state.js';
 import { keys } from './state/keys.js';
@@ -38,12 +44,15 @@ export interface CompanyParts {
   readonly state: State;
   readonly replica: Replica;
   readonly liveness: Liveness;
+  readonly roles: RoleContainers;
   readonly restart: (why: string) => void;
 }
 
 export interface KeptCompany {
   readonly view: ((ctx: Ctx) => Promise<FormationMessage>) | null;
   readonly duties: ClusterDuties | null;
+  /** The cluster is being taken down: nothing is brought back here. */
+  isEnding(): boolean;
   close(): Promise<void>;
 }
 
@@ -53,7 +62,8 @@ const RESTART_MS = 300;
 export function keepCompany(ctx: Ctx, parts: CompanyParts): KeptCompany {
   const { engine, identity, liveness, replica, shared } = parts;
   const own = shared.cluster;
-  if (own === null) return { view: null, duties: null, close: () => Promise.resolve() };
+  if (own === null)
+    return { view: null, duties: null, isEnding: () => false, close: () => Promise.resolve() };
   const hostname = async (caller: Ctx) => (await engine.info(caller)).hostname;
   const running = own.keepCompany(ctx, {
     node: identity.node,
@@ -63,22 +73,8 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): KeptCompany {
   });
   const alone = own.careAlone(ctx);
   const actions = createActions(parts, { own, running, hostname });
-  const duties: ClusterDuties = {
-    init: (wish) => actions.init(ctx, wish),
-    join: (wish) => actions.join(ctx, wish),
-    leave: (wish) => actions.leave(ctx, wish),
-    recover: (wish) => actions.recover(ctx, wish),
-    async makeBackup() {
-      await own.backups.make(ctx);
-    },
-    backups: () => own.backups.list(),
-    setVoters: (voters) => actions.setVoters(ctx, voters),
-    createToken: async (ttlMs) => newTokenOf(await actions.createToken(ctx, ttlMs)),
-    tokens: async () => (await own.tokens.list(ctx)).map(tokenOf),
-    revokeToken: (id) => own.tokens.revoke(ctx, id),
-    removeNode: (node, wish) => actions.removeNode(ctx, node, wish),
-    setNode: (node, wish) => actions.setNode(ctx, node, wish),
-  };
+  const ending = createHostEnding({ ...parts, node: identity.node });
+  const watching = ending.run(ctx);
   const backingUp = own.backups.run(ctx);
   const { advertise } = own.membership();
   const authority = sumOf(new X509Certificate(own.certificates().ca).raw);
@@ -90,10 +86,36 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): KeptCompany {
       const { change = null } = own.membership();
       return { ...view, advertise, joinAt, change, backup: (await own.backups.list())[0] ?? null };
     },
-    duties,
+    duties: dutiesOf(ctx, parts, own, actions),
+    isEnding: () => ending.begun,
     async close() {
-      await Promise.all([running?.stop(), alone?.stop(), announcement?.close(), backingUp]);
+      await Promise.all([watching, running?.stop(), alone?.stop(), announcement?.close(), backingUp]);
     },
+  };
+}
+
+function dutiesOf(
+  ctx: Ctx,
+  { state }: CompanyParts,
+  own: OwnCluster,
+  actions: ClusterActions,
+): ClusterDuties {
+  return {
+    init: (wish) => actions.init(ctx, wish),
+    join: (wish) => actions.join(ctx, wish),
+    leave: (wish) => actions.leave(ctx, wish),
+    recover: (wish) => actions.recover(ctx, wish),
+    end: (wish) => decideEnding(ctx, state, wish),
+    async makeBackup() {
+      await own.backups.make(ctx);
+    },
+    backups: () => own.backups.list(),
+    setVoters: (voters) => actions.setVoters(ctx, voters),
+    createToken: async (ttlMs) => newTokenOf(await actions.createToken(ctx, ttlMs)),
+    tokens: async () => (await own.tokens.list(ctx)).map(tokenOf),
+    revokeToken: (id) => own.tokens.revoke(ctx, id),
+    removeNode: (node, wish) => actions.removeNode(ctx, node, wish),
+    setNode: (node, wish) => actions.setNode(ctx, node, wish),
   };
 }
 
@@ -187,11 +209,16 @@ const ALONE: FormationView = {
 /** Carries out what was decided before this process began. */
 export async function changeCluster(
   ctx: Ctx,
-  { paths, roles }: { readonly paths: HostPaths; readonly roles: RoleContainers },
+  { config, paths, roles }: Pick<CompanyParts, 'config' | 'paths' | 'roles'>,
 ): Promise<void> {
   const transition = await readTransition(paths);
   if (transition === null) return;
   const keep = (cluster: string) => keepCluster(paths.view(paths.identity), cluster);
+  if (transition.kind === 'end') {
+    const socketPath = paths.view(config.dockerSocket);
+    const disable = async (caller: Ctx) => disablePlugin(caller, socketPath, await readPluginId());
+    return carryOutEnd(ctx, transition, { paths, roles, disable });
+  }
   if (transition.kind !== 'recover')
     return carryOutMove(ctx, transition, { paths, roles, keepCluster: keep });
   // The rest follows when there is a connection: recoverCluster.

@@ -7,6 +7,7 @@ import type {
   BackupMessage,
   BackupsMessage,
   ChangingMessage,
+  EndingMessage,
   NewTokenMessage,
   NodeSettingsMessage,
   TokenMessage,
@@ -22,6 +23,7 @@ export interface ClusterDuties {
   }): Promise<ChangingMessage>;
   leave(wish: { force: boolean }): Promise<ChangingMessage>;
   recover(wish: { backup?: string | undefined; confirm: string }): Promise<ChangingMessage>;
+  end(wish: { purge: boolean; confirm?: string | undefined; force: boolean }): Promise<EndingMessage>;
   makeBackup(): Promise<void>;
   backups(): Promise<readonly BackupMessage[]>;
   setVoters(voters: 1 | 3 | 5): Promise<void>;
@@ -49,6 +51,11 @@ const bodies = {
   }),
   leave: z.strictObject({ force: z.boolean().default(false) }),
   recover: z.strictObject({ backup: z.string().optional(), confirm: z.string() }),
+  down: z.strictObject({
+    purge: z.boolean().default(false),
+    confirm: z.string().optional(),
+    force: z.boolean().default(false),
+  }),
   voters: z.strictObject({ voters }),
   token: z.strictObject({ ttlMs: z.int().optional() }),
   node: z.strictObject({
@@ -70,6 +77,9 @@ export function addClusterRoutes(app: Express, duties: ClusterDuties): void {
   });
   app.post('/v1/cluster/recover', body, async (request, response) => {
     response.json(await duties.recover(read(request, bodies.recover)));
+  });
+  app.post('/v1/cluster/down', body, async (request, response) => {
+    response.json(await duties.end(read(request, bodies.down)));
   });
   app.post('/v1/cluster/backups', async (_request, response) => {
     await duties.makeBackup();

@@ -204,6 +204,26 @@ export interface RecoverRequest {
   readonly confirm: string;
 }
 
+/**
+ * POST /v1/cluster/down: all hosts stop what serves volumes, then etcd, and disable the plugin. The same once more tells
+ * how far it is. Answered with EndingMessage.
+ */
+export interface EndingRequest {
+  /** The data of the volumes and all that is recorded goes as well; needs `confirm`. */
+  readonly purge?: boolean;
+  /** The cluster's id, typed by a person. */
+  readonly confirm?: string;
+  /** Though hosts are away: what they have stays. */
+  readonly force?: boolean;
+}
+
+export interface EndingMessage {
+  readonly cluster: string;
+  readonly purge: boolean;
+  /** Hosts, by ID, that still have volumes to stop serving. */
+  readonly waitingFor: readonly string[];
+}
+
 export interface EtcdMessage extends WhichEtcd {
   /** False when it does not answer, and when it answers but is not believed: another cluster's, or one without its data. */
   readonly usable: boolean;

@@ -139,4 +139,19 @@ export const clusterCommands: readonly Command[] = [
     options: { confirm, timeout },
     load: async () => (await import('./cluster/recover.js')).recoverCluster,
   },
+  {
+    words: ['cluster', 'down'],
+    summary: 'Take the whole cluster down; data is kept',
+    details:
+      'Every host stops what serves volumes, then etcd, and disables its plugin. Refused while containers use volumes or a\n' +
+      'host is away: what is in the way is named. "docker plugin enable openebs" on the hosts brings the cluster back.\n' +
+      `--purge removes the volumes and all data as well. ${asks}`,
+    options: {
+      purge: { help: 'remove all volumes with their data, and all that is recorded' },
+      force: { help: 'though hosts are away: what they have stays' },
+      confirm,
+      timeout: { value: 'DURATION', help: 'how long to wait until it is done (default 5m)' },
+    },
+    load: async () => (await import('./cluster/down.js')).endCluster,
+  },
 ];

@@ -24,6 +24,8 @@ export interface HostPaths {
   readonly membership: string;
   /** A change of the cluster that is decided and not carried out yet. */
   readonly transition: string;
+  /** Names the ending of the cluster that this host has carried out. */
+  readonly ended: string;
   readonly identity: string;
   readonly backups: string;
   /** What this host keeps itself where there is no etcd. */
@@ -51,6 +53,7 @@ export function createHostPaths(hostRoot: string, mountRoot: string): HostPaths 
     etcdIncarnation: path.join(state, 'etcd-incarnation.json'),
     membership: path.join(state, 'membership.json'),
     transition: path.join(state, 'transition.json'),
+    ended: path.join(state, 'ended.json'),
     identity: path.join(state, 'node.json'),
     backups: path.join(state, 'backups'),
     localState: path.join(state, 'local'),

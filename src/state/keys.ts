@@ -14,6 +14,11 @@ export const keys = {
   duties: `${root}/duties/`,
   /** Held, with a lease, by the host that changes the members. */
   manager: `${root}/manager`,
+  /** The whole cluster is being taken down. While it is there nothing is made and nothing attached. */
+  ending: `${root}/ending`,
+  /** A host has carried out its part of that. */
+  ended: (node: string) => `${root}/ended/${node}`,
+  allEnded: `${root}/ended/`,
   joinToken: (id: string) => `${root}/tokens/${id}`,
   joinTokens: `${root}/tokens/`,
   /** What people have set for a host, whether it is there or not. */

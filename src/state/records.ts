@@ -213,6 +213,22 @@ export type ClaimRecord = z.infer<typeof claim>;
 const sharedKey = z.looseObject({ schema: z.literal(1), key: z.string().min(1) });
 export type SharedKeyRecord = z.infer<typeof sharedKey>;
 
+const ending = z.looseObject({
+  schema: z.literal(1),
+  id: z.string().min(1),
+  cluster: z.string().min(1),
+  /** The data goes as well. */
+  purge: z.boolean(),
+  /** Hosts that have a part in it. */
+  nodes: z.array(z.string()),
+  /** Before that nobody acts on it: it may be taken back, and goes with its lease. */
+  decided: z.boolean(),
+});
+export type EndingRecord = z.infer<typeof ending>;
+
+const ended = z.looseObject({ schema: z.literal(1), node: z.string(), ending: z.string() });
+export type EndedRecord = z.infer<typeof ended>;
+
 export interface Codec<T> {
   encode(record: T): string;
   /** @throws AppError `internal` for a damaged value, `conflict` for one written by a newer version. */
@@ -261,6 +277,8 @@ export const records = {
   peer: codec<PeerRecord>('peer', peer),
   duty: codec<DutyRecord>('duty', duty),
   manager: codec<ManagerRecord>('manager', manager),
+  ending: codec<EndingRecord>('ending', ending),
+  ended: codec<EndedRecord>('ended', ended),
   joinToken: codec<JoinTokenRecord>('join token', joinToken),
   nodeSettings: codec<NodeSettingsRecord>('node settings', nodeSettings),
   event: codec<EventRecord>('event', event),

@@ -10,6 +10,8 @@ import { FORGOTTEN_MS, type VolumeWork, type VolumeWorkDeps } from './volume-wor
 export interface UpkeepDeps extends VolumeWorkDeps {
   readonly work: VolumeWork;
   readonly mountTimeoutMs: number;
+  /** What serves volumes is being taken away for good: nothing is brought back. Absent: never. */
+  readonly isEnding?: () => boolean;
 }
 
 const YIELD_MS = 2000;
@@ -82,6 +84,7 @@ export class Upkeep {
     { devices, wanted }: { devices: ReadonlySet<string>; wanted: (volume: VolumeRecord) => boolean },
   ): Promise<void> {
     try {
+      if (this.#deps.isEnding?.() === true) return;
       const volume = this.#deps.records.volume(name);
       if (!volume || !wanted(volume) || !(devices.has(volume.id) || this.#concernsUs(volume))) return;
       const limited = withDeadline(ctx, this.#deps.mountTimeoutMs);

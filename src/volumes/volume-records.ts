@@ -20,6 +20,8 @@ import { newAttachmentRecord } from './volume.js';
 import { decode, decodeAll } from './volume-entries.js';
 
 const ATTEMPTS = 8;
+/** The cluster is not being taken down. */
+const stands: Comparison = { key: keys.ending, absent: true };
 
 export class VolumeRecords extends KnownVolumes {
   readonly #state: State;
@@ -45,15 +47,20 @@ export class VolumeRecords extends KnownVolumes {
     return (await this.#state.get(ctx, keys.attachment(volumeId))) === null;
   }
 
-  /** False when somebody else created the name meanwhile. */
-  insert(ctx: Ctx, volume: VolumeRecord, target: TargetRecord): Promise<boolean> {
-    return this.#transact(ctx, {
-      if: [{ key: keys.volume(volume.name), absent: true }],
+  /**
+   * False when somebody else created the name meanwhile.
+   * @throws `unavailable` while the cluster is being taken down
+   */
+  async insert(ctx: Ctx, volume: VolumeRecord, target: TargetRecord): Promise<boolean> {
+    const done = await this.#transact(ctx, {
+      if: [{ key: keys.volume(volume.name), absent: true }, stands],
       then: [
         { put: keys.volume(volume.name), value: records.volume.encode(volume) },
         { put: keys.target(volume.id, 0), value: records.target.encode(target) },
       ],
     });
+    if (!done) await this.#refuseEnding(ctx, volume.name);
+    return done;
   }
 
   /** @throws `not_found` when the name belongs to another volume by now. */
@@ -111,7 +118,10 @@ export class VolumeRecords extends KnownVolumes {
     });
   }
 
-  /** Takes the attachment for this node with a new epoch. @throws `in_use` when another node has it. */
+  /**
+   * Takes the attachment for this node with a new epoch.
+   * @throws `in_use` when another node has it, `unavailable` while the cluster is being taken down
+   */
   async attach(ctx: Ctx, name: string, node: string): Promise<void> {
     const attachmentKey = keys.attachment(this.#existing(name).id);
     await this.#retry(ctx, [keys.volume(name), attachmentKey], () => {
@@ -122,7 +132,7 @@ export class VolumeRecords extends KnownVolumes {
       if (volume.status === 'removing') throw beingRemoved(name);
       const attachment = newAttachmentRecord(volume, node);
       return {
-        if: [this.#unchanged(keys.volume(name)), { key: attachmentKey, absent: true }],
+        if: [this.#unchanged(keys.volume(name)), { key: attachmentKey, absent: true }, stands],
         then: [
           { put: attachmentKey, value: records.attachment.encode(attachment) },
           { put: keys.volume(name), value: records.volume.encode({ ...volume, epoch: attachment.epoch }) },
@@ -145,6 +155,7 @@ export class VolumeRecords extends KnownVolumes {
         this.#unchanged(keys.volume(name)),
         this.#unchanged(key),
         { key: keys.alive(from.node), absent: true },
+        stands,
       ],
       then: [
         { put: key, value: records.attachment.encode(attachment) },
@@ -190,6 +201,8 @@ export class VolumeRecords extends KnownVolumes {
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
       const decision = decide();
       if (!decision || (await this.#transact(ctx, decision))) return;
+      if (decision.if.includes(stands))
+        await this.#refuseEnding(ctx, (touched[0] ?? '').slice(keys.volumes.length));
       for (const key of touched) await this.replica.refresh(ctx, key);
     }
     throw new AppError('conflict', `${touched[0] ?? ''} keeps changing under this write: try again`);
@@ -202,6 +215,12 @@ export class VolumeRecords extends KnownVolumes {
     if (result.ok) await this.replica.record(result.revision, decision.then);
     await failPoint('after record cache');
     return result.ok;
+  }
+
+  async #refuseEnding(ctx: Ctx, name: string): Promise<void> {
+    if ((await this.#state.get(ctx, keys.ending)) === null) return;
+    const text = `volume ${name} cannot be had: the cluster is being taken down ("docker openebs cluster down")`;
+    throw new AppError('unavailable', text);
   }
 
   #unchanged(key: string): Comparison {

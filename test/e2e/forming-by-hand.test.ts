@@ -2,11 +2,11 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import type { Result } from '../support/exec.js';
-import { closeAll, GRACE, waitForVoters } from '../support/forming.js';
+import { type Result, waitFor } from '../support/exec.js';
+import { closeAll, clusterOf, GRACE, waitForVoters } from '../support/forming.js';
 import type { LabHost } from '../support/lab.js';
 import { repository } from '../support/lab-seed.js';
-import { createVolume, runOn, startProductHost } from '../support/product.js';
+import { createVolume, runOn, startIdle, startProductHost, statusOf } from '../support/product.js';
 
 let hosts: LabHost[] = [];
 let a: LabHost;
@@ -80,6 +80,31 @@ test('tokens are listed and revoked', async () => {
   expect((await well(a, 'cluster token ls -q')).split('\n')).not.toContain(id);
 });
 
+/** What runs for the cluster on a host, and whether its plugin is enabled. */
+async function whatRuns(host: LabHost): Promise<string> {
+  const plugin = await host.ok('plugin', 'ls', '--format', '{{.Name}} {{.Enabled}}');
+  return `${plugin}; ${await host.ok('ps', '-aq', '--filter', 'label=openebs.role')}`;
+}
+
+test('the cluster is taken down with one command, and comes back', async () => {
+  await startIdle(b, 'user', 'db');
+  const refused = await openebs(c, 'cluster down');
+  expect(refused.stderr).toContain('containers use 1 volume(s): db (on node');
+  expect((await statusOf(a, 'db')).attachedTo).not.toBe('');
+  await b.ok('rm', '-f', 'user');
+  expect(await well(c, 'cluster down')).toContain('all data is kept');
+  for (const host of hosts)
+    await waitFor(
+      `nothing runs on ${host.name}`,
+      async () => (await whatRuns(host)) === 'openebs:latest false; ',
+      { timeoutMs: 60_000 },
+    );
+  expect(await well(c, 'cluster down')).toContain('nothing of it is left to take down here');
+  for (const host of hosts) await host.ok('plugin', 'enable', 'openebs');
+  for (const host of hosts) await waitForVoters(host, 3);
+  expect(await runOn(b, 'db', 'cat /data/word')).toBe('word');
+});
+
 test('a backup is made and listed; a host leaves, and one that is gone is taken out', async () => {
   const { file } = JSON.parse(await well(a, 'cluster backup --format json')) as { file: string };
   expect(await well(a, 'cluster backup ls -q')).toContain(file);
@@ -101,4 +126,18 @@ test('a backup is made and listed; a host leaves, and one that is gone is taken 
   }
   expect(await well(a, 'node ls -q')).toMatch(/^.+$/);
   expect(await runOn(a, 'db', 'cat /data/word')).toBe('word');
+});
+
+test('the last host ends with its data, once that is confirmed', async () => {
+  const unconfirmed = await openebs(a, 'cluster down --purge');
+  expect(unconfirmed.stderr).toMatch(/has to be confirmed.*--confirm/);
+  expect(await runOn(a, 'db', 'cat /data/word')).toBe('word');
+  const { id } = JSON.parse(await well(a, 'cluster status --format json')) as { id: string };
+  expect(await well(a, `cluster down --purge --confirm ${id}`)).toContain('no data is left');
+  await waitFor('nothing runs', async () => (await whatRuns(a)) === 'openebs:latest false; ');
+  expect(await a.shellOk('ls -A /var/lib/openebs')).toBe('');
+  await a.ok('plugin', 'enable', 'openebs');
+  await waitFor('it has begun anew', async () => (await clusterOf(a)).etcd.usable, { timeoutMs: 60_000 });
+  expect((await clusterOf(a)).id).not.toBe(id);
+  expect(await a.ok('volume', 'ls', '-q')).toBe('');
 });

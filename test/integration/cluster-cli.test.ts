@@ -429,6 +429,81 @@ describe('docker openebs cluster token', () => {
   });
 });
 
+describe('docker openebs cluster down', () => {
+  const nodes = answer({ nodes: [{ id: 'ID-B', hostname: 'b' }], problem: null });
+  const ending = (...waitingFor: string[]) => ({ cluster: 'c1', purge: false, waitingFor });
+  const DOWN = 'POST /v1/cluster/down';
+
+  /** Answers these in turn, and is away for good after the last. */
+  function goesDown(...bodies: readonly unknown[]): Route {
+    let at = 0;
+    return () => {
+      const body = bodies[Math.min(at++, bodies.length - 1)];
+      if (at === bodies.length) setTimeout(() => void plugin.goAway(), 20);
+      return { body };
+    };
+  }
+
+  it('tells who is missing, and ends when the plugin has gone', async () => {
+    plugin.routes = {
+      'GET /v1/cluster': answer(clusterWith({})),
+      'GET /v1/nodes': nodes,
+      [DOWN]: goesDown(ending('ID-A', 'ID-B'), ending('ID-B'), ending()),
+    };
+    const { code, out, err } = await run('cluster', 'down');
+    expect([code, out]).toEqual([
+      0,
+      like(/^cluster c1 is down: .* all data is kept\. "docker plugin enable/),
+    ]);
+    expect(err).toBe(
+      'waiting for b\nall hosts have stopped serving volumes; etcd is stopped, and the plugin disabled\n',
+    );
+    expect(changes().every(([call, body]) => call === DOWN && JSON.stringify(body) === '{}')).toBe(true);
+  });
+
+  it('a plugin that goes while hosts are missing has not ended', async () => {
+    plugin.routes = {
+      'GET /v1/cluster': answer(clusterWith({})),
+      'GET /v1/nodes': nodes,
+      [DOWN]: goesDown(ending('ID-B'), ending('ID-B')),
+    };
+    const { code, out, err } = await run('cluster', 'down', '--timeout', '2s');
+    expect([code, out]).toEqual([3, '']);
+    expect(err).toMatch(/not done within 2 ?s/);
+  });
+
+  it('what is refused is told at once', async () => {
+    plugin.routes = {
+      'GET /v1/cluster': answer(clusterWith({})),
+      'GET /v1/nodes': nodes,
+      [DOWN]: () => refusal('in_use', 'containers use 1 volume(s): db'),
+    };
+    expect(await run('cluster', 'down', '--force')).toMatchObject({ code: 1, err: like(/containers use 1/) });
+    expect(changes()).toEqual([[DOWN, { force: true }]]);
+  });
+
+  it.each([
+    [typing('c2'), [], 2],
+    [silent, [], 2],
+    [silent, ['--confirm', 'c2'], 2],
+  ] as const)('nothing is purged without the ID: %j %j', async (input, options, code) => {
+    plugin.routes = { 'GET /v1/cluster': answer(clusterWith({})), 'GET /v1/nodes': nodes };
+    expect(await runWith(input, 'cluster', 'down', '--purge', ...options)).toMatchObject({ code, out: '' });
+    expect(changes()).toEqual([]);
+  });
+
+  it('purges with it', async () => {
+    plugin.routes = {
+      'GET /v1/cluster': answer(clusterWith({})),
+      'GET /v1/nodes': nodes,
+      [DOWN]: goesDown({ ...ending(), purge: true }),
+    };
+    const { code, out } = await runWith(typing('c1'), 'cluster', 'down', '--purge');
+    expect([code, out]).toEqual([0, like(/no data is left/)]);
+    expect(changes()[0]).toEqual([DOWN, { purge: true, confirm: 'c1' }]);
+  });
+});
+
 describe('docker openebs cluster recover, restore', () => {
   const backup = {
     file: '/var/lib/openebs/backups/1.json',

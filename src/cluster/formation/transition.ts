@@ -38,9 +38,16 @@ const shape = z.discriminatedUnion('kind', [
     /** Of the backup that is made of the member's data. */
     rescue: z.string().regex(/^[A-Za-z0-9.-]+$/),
   }),
+  /** Ends: no container is left, and with `purge` no data. */
+  z.object({
+    kind: z.literal('end'),
+    cluster: z.string().min(1),
+    ending: z.string().min(1),
+    purge: z.boolean(),
+  }),
 ]);
 export type Transition = z.infer<typeof shape>;
-export type Move = Exclude<Transition, { kind: 'recover' }>;
+export type Move = Exclude<Transition, { kind: 'recover' | 'end' }>;
 export type Recovery = Extract<Transition, { kind: 'recover' }>;
 
 export interface TransitionParts {

@@ -33,6 +33,7 @@ let users: string[] | AppError = [];
 /** Why a container that waits cannot be started. */
 let refusal: string | null = null;
 let engineUp = true;
+let isEnding = false;
 /** Volumes whose containers were started by the plugin. */
 let started: string[] = [];
 let replicas: Replica[] = [];
@@ -50,6 +51,7 @@ beforeEach(() => {
   targetAddress = '0.0.0.0';
   users = [];
   engineUp = true;
+  isEnding = false;
   refusal = null;
   started = [];
   replicas = [];
@@ -107,6 +109,7 @@ async function start(node = 'node-a', here = plane): Promise<LocalVolumeService 
     defaults: { sizeBytes: 2 ** 30, fs: 'ext4' as const, pool: 'default' },
     targetAddress,
     mountTimeoutMs: 2000,
+    isEnding: () => isEnding,
     failoverAfterMs: 300,
     liveness: { awayMs: (other: string) => awayMs.get(other) ?? 0 },
     background: ctx,
@@ -531,6 +534,36 @@ describe('the attachment of a node that is away', () => {
     awayMs.set('node-b', 300);
     await one.remove(ctx, 'db');
     expect(await storedKeys()).not.toContainEqual(expect.stringMatching(/attachments|volumes|targets/));
+  });
+});
+
+describe('a cluster that is being taken down', () => {
+  const ending = { schema: 1, id: 'e', cluster: 'c', purge: false, nodes: [], decided: false } as const;
+
+  it('gets no volume and no attachment any more', async () => {
+    const one = await start();
+    await one.create(ctx, 'db', {});
+    const value = nodeRecords.ending.encode({ ...ending, nodes: [] });
+    await memory.transact(ctx, { if: [], then: [{ put: keys.ending, value }] });
+    await expect(one.create(ctx, 'web', {})).rejects.toThrow(
+      'volume web cannot be had: the cluster is being',
+    );
+    await expect(one.mount(ctx, 'db', 'm')).rejects.toThrow('volume db cannot be had: the cluster is being');
+    expect(await storedKeys()).not.toContainEqual(expect.stringMatching(/attachments|web/));
+    await memory.transact(ctx, { if: [], then: [{ delete: keys.ending }] });
+    await one.mount(ctx, 'db', 'm');
+  });
+
+  it('has nothing brought back', async () => {
+    const one = await start();
+    await one.create(ctx, 'db', {});
+    plane.world.targets.clear();
+    await one.upkeep.reconcile(ctx);
+    expect(plane.world.targets.size).toBe(1);
+    plane.world.targets.clear();
+    isEnding = true;
+    await one.upkeep.reconcile(ctx);
+    expect(plane.world.targets.size).toBe(0);
   });
 });
 

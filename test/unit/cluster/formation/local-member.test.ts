@@ -250,7 +250,7 @@ describe('a change of the cluster, with the process dying at every point of it',
 
   async function carryOut(log: string[]): Promise<void> {
     const decided = await readTransition(paths);
-    if (decided === null || decided.kind === 'recover') return;
+    if (decided === null || decided.kind === 'recover' || decided.kind === 'end') return;
     await carryOutMove(ctx, decided, {
       paths,
       roles: { remove: (_ctx, name) => Promise.resolve(void log.push(`remove ${name}`)) },
