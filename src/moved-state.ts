@@ -20,7 +20,7 @@ const noteShape = z.object({ cluster: z.enum(['etcd', 'none']) });
 
 /** Null: it may be used, and is noted. @throws AppError when nobody can tell whether anything would be hidden */
 export async function refuseToHide(paths: HostPaths, wanted: Place, log: Log): Promise<AppError | null> {
-  const file = paths.view(path.join(paths.state, 'kept-in.json'));
+  const file = paths.view(paths.keptIn);
   const noted = await readNote(file);
   const former = noted ?? ((await hadEtcd(paths)) ? 'etcd' : wanted);
   if (former !== wanted) {

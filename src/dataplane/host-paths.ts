@@ -30,6 +30,8 @@ export interface HostPaths {
   readonly backups: string;
   /** What this host keeps itself where there is no etcd. */
   readonly localState: string;
+  /** Says whether etcd or a file has what is recorded. */
+  readonly keptIn: string;
   readonly certificates: string;
   readonly cache: string;
   /** Where the plugin mounts file systems: below propagatedMount, in the plugin's own tree. */
@@ -57,6 +59,7 @@ export function createHostPaths(hostRoot: string, mountRoot: string): HostPaths 
     identity: path.join(state, 'node.json'),
     backups: path.join(state, 'backups'),
     localState: path.join(state, 'local'),
+    keptIn: path.join(state, 'kept-in.json'),
     certificates: path.join(state, 'certificates'),
     cache: path.join(state, 'cache'),
     mountpoint: (volumeId) => path.join(mountRoot, volumeId),

@@ -132,8 +132,8 @@ test('the last host ends with its data, once that is confirmed', async () => {
   const unconfirmed = await openebs(a, 'cluster down --purge');
   expect(unconfirmed.stderr).toMatch(/has to be confirmed.*--confirm/);
   expect(await runOn(a, 'db', 'cat /data/word')).toBe('word');
-  const { id } = JSON.parse(await well(a, 'cluster status --format json')) as { id: string };
-  expect(await well(a, `cluster down --purge --confirm ${id}`)).toContain('no data is left');
+  const { id } = await clusterOf(a);
+  expect(await well(a, `cluster down --purge --confirm ${String(id)}`)).toContain('no data is left');
   await waitFor('nothing runs', async () => (await whatRuns(a)) === 'openebs:latest false; ');
   expect(await a.shellOk('ls -A /var/lib/openebs')).toBe('');
   await a.ok('plugin', 'enable', 'openebs');

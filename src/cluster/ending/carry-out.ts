@@ -46,7 +46,7 @@ export async function carryOutEnd(
 async function removeState(paths: HostPaths): Promise<void> {
   const own = [
     ...[paths.containers, paths.etcdData, paths.etcdIncarnation, paths.membership, paths.ended],
-    ...[paths.identity, paths.backups, paths.localState, paths.certificates, paths.cache],
+    ...[paths.identity, paths.backups, paths.localState, paths.keptIn, paths.certificates, paths.cache],
   ];
   for (const one of own) await rm(paths.view(one), { recursive: true, force: true });
   const pools = paths.view(paths.pools);

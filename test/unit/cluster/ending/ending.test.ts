@@ -156,7 +156,13 @@ const own = (node: string) => join(root, node, 'var/lib/openebs');
 function makeHost(node: string): void {
   const folders = ['pools/default', 'etcd', 'certificates', 'cache', 'backups', 'containers', 'local'];
   for (const folder of folders) mkdirSync(join(own(node), folder), { recursive: true });
-  for (const file of ['node.json', 'membership.json', 'etcd-incarnation.json', 'cache/records.json'])
+  for (const file of [
+    'node.json',
+    'kept-in.json',
+    'membership.json',
+    'etcd-incarnation.json',
+    'cache/records.json',
+  ])
     writeFileSync(join(own(node), file), '{}');
 }
 
