@@ -89,6 +89,7 @@ function world({ quotaMib = 100 } = {}) {
       corrupt: state.corrupt,
       alarms: [...(state.noSpace ? ['NOSPACE'] : []), ...(state.corrupt ? ['CORRUPT'] : [])],
       voters: 3,
+      renewing: null,
     };
   };
   const look = () => care.look(ctx, observe());
