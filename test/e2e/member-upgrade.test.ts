@@ -61,7 +61,10 @@ test('three plugins are upgraded at once: while one member is away none is made 
       ...['events', '--filter', `container=${etcd}`, '--format', '{{.TimeNano}} {{.Action}}'],
     ]),
   );
-  const writes = startNumberedWrites(a, hosts);
+  const writes = startNumberedWrites(
+    a,
+    hosts.map(({ address }) => address),
+  );
   await writes.goOn();
   await Promise.all(hosts.map(upgrade));
   await writes.goOn();

@@ -15,8 +15,9 @@ const certificates = '/var/lib/openebs/certificates';
 const prefix = '/lab/numbered/';
 const writer = resolve(import.meta.dirname, 'numbered-writer.ts');
 
-export function startNumberedWrites(on: LabHost, members: readonly LabHost[]): NumberedWrites {
-  const endpoints = members.map(({ address }) => `https://${address}:23790`);
+/** From a host with a member to those at these addresses. */
+export function startNumberedWrites(on: LabHost, addresses: readonly string[]): NumberedWrites {
+  const endpoints = addresses.map((address) => `https://${address}:23790`);
   const [node, ...args] = [process.execPath, '--import', import.meta.resolve('tsx'), writer];
   const running = on.spawn(node, [...args, certificates, prefix, ...endpoints]);
   const lines = () => running.output().split('\n');
@@ -38,7 +39,7 @@ export function startNumberedWrites(on: LabHost, members: readonly LabHost[]): N
       await running.stop();
       const all = acked();
       expect(lines().filter((line) => line !== '' && !line.startsWith('ack '))).toEqual([]);
-      const there = new Set(await numbersOn(members[0]!));
+      const there = new Set(await numbersOn(on));
       expect(all.filter(({ number }) => !there.has(number))).toEqual([]);
       return { count: all.length, slowestMs: Math.max(...all.map(({ ms }) => ms)) };
     },

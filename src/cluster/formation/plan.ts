@@ -110,10 +110,14 @@ interface Seen {
 }
 
 function look({ wanted, hosts, members }: Situation): Seen {
-  const hostOf = (member: MemberView) => hosts.find(({ peerUrl }) => peerUrl === member.peerUrl) ?? null;
+  // One whose address has changed tells etcd of it, and a moment later the others.
+  const hostOf = (member: MemberView) =>
+    hosts.find(({ peerUrl }) => peerUrl === member.peerUrl) ??
+    hosts.find((host) => host.member === member.id) ??
+    null;
   const voters = members.filter(({ learner }) => !learner);
-  const taken = new Set(members.map(({ peerUrl }) => peerUrl));
-  const free = hosts.filter((host) => !taken.has(host.peerUrl) && !host.unwanted);
+  const taken = new Set(members.map(hostOf));
+  const free = hosts.filter((host) => !taken.has(host) && !host.unwanted);
   return {
     voters,
     dead: voters.filter((member) => member.unreachableMs >= wanted.graceMs || isLost(hostOf(member), member)),

@@ -109,6 +109,11 @@ describe('the next step for the members', () => {
       'waits: the member on b is dead; too few others answer to remove it',
     ],
     [
+      'three voters, of whom one has another address now than its host has told',
+      decide([both('a'), both('b'), both('c', { peerUrl: urlOf('new') })]),
+      'content',
+    ],
+    [
       'three hosts, while one is made anew',
       decide([both('a')], [host('b'), host('c')], { renewing: 'a' }),
       'waits: the member on a is made anew from the image of its plugin',
