@@ -73,11 +73,11 @@ const serialsShown = () => Promise.all(etcds.map(serialAt));
 
 /** Writes numbers one after the other until it is told to end. */
 function startWrites(kind: string) {
-  let going = true;
+  const now = { going: true };
   const failures: string[] = [];
   let count = 0;
   const ended = (async () => {
-    while (going) {
+    while (now.going) {
       const put = { put: `/openebs/${kind}/${String(count)}`, value: String(count) };
       await state
         .transact(ctx, { if: [{ key: put.put, absent: true }], then: [put] })
@@ -89,7 +89,7 @@ function startWrites(kind: string) {
   return {
     count: () => count,
     async end() {
-      going = false;
+      now.going = false;
       await ended;
       expect(failures).toEqual([]);
       return count;

@@ -6,7 +6,7 @@ import type { LabHost, LabProcess } from '../support/lab.js';
 import { startRegistry } from '../support/lab-seed.js';
 import { startNumberedWrites } from '../support/numbered.js';
 import { laterImage, laterName, registryWithLater } from '../support/plugin-variant.js';
-import { processesNamed, startProductHost } from '../support/product.js';
+import { startProductHost } from '../support/product.js';
 
 const etcd = 'openebs-etcd';
 const hosts: LabHost[] = [];
@@ -35,11 +35,6 @@ async function upgrade(host: LabHost): Promise<void> {
   await host.ok('plugin', 'upgrade', '--skip-remote-check', '--grant-all-permissions', 'openebs', laterName);
 }
 
-async function signalEtcd(host: LabHost, signal: 'STOP' | 'CONT'): Promise<void> {
-  const [pid = ''] = (await processesNamed(host, 'etcd')).map((line) => line.split(' ')[0]);
-  await host.shellOk(`kill -${signal} ${pid}`);
-}
-
 const lifeOf = (host: LabHost) => host.ok('inspect', '--format', '{{.Id}} {{.State.StartedAt}}', etcd);
 const imageOf = (host: LabHost) => host.ok('inspect', '--format', '{{.Config.Image}}', etcd);
 
@@ -49,10 +44,10 @@ async function downtimeOf(host: LabHost, events: LabProcess): Promise<{ from: nu
     .output()
     .split('\n')
     .filter((line) => line.endsWith(' die'));
-  expect(died).toHaveLength(1);
+  expect(died).not.toEqual([]);
   const { stdout, stderr } = await host.docker('logs', '-t', etcd);
   const ready = `${stdout}\n${stderr}`.split('\n').find((line) => line.endsWith(': ready'))!;
-  return { from: Number(died[0]!.split(' ')[0]) / 1e6, to: Date.parse(ready.split(' ')[0]!) };
+  return { from: Number(died.at(-1)!.split(' ')[0]) / 1e6, to: Date.parse(ready.split(' ')[0]!) };
 }
 
 test('three plugins are upgraded at once: while one member is away none is made anew, then one after the other', async () => {
@@ -69,7 +64,7 @@ test('three plugins are upgraded at once: while one member is away none is made 
   await Promise.all(hosts.map(upgrade));
   await writes.goOn();
 
-  await signalEtcd(c, 'STOP');
+  await c.ok('stop', etcd);
   const before = [await lifeOf(a), await lifeOf(b)];
   await Promise.all([a, b].map((host) => host.ok('plugin', 'enable', 'openebs')));
   for (const host of [a, b]) {
@@ -84,7 +79,7 @@ test('three plugins are upgraded at once: while one member is away none is made 
   }
   expect([await lifeOf(a), await lifeOf(b)]).toEqual(before);
   await writes.goOn();
-  await signalEtcd(c, 'CONT');
+  await c.ok('start', etcd);
   await c.ok('plugin', 'enable', 'openebs');
 
   await waitFor(
