@@ -125,6 +125,7 @@ function careOf({ etcd: { members }, graceMs }: CompanyParts, lock: ManagerLock,
     quotaBytes: QUOTA_BYTES,
     graceMs,
     isMine: (ctx, observed) => isCaretaker(ctx, lock, { observed, has: local.has }),
+    begin: (ctx, doing) => lock.begin(ctx, doing),
   });
 }
 

@@ -22,7 +22,7 @@ let b: LabHost;
 let c: LabHost;
 
 beforeAll(async () => {
-  hosts = await startHosts(['ro-x', 'ro-y', 'ro-z'], {});
+  hosts = await startHosts(['roam-a', 'roam-b', 'roam-c'], {});
   [a, b, c] = hosts as [LabHost, LabHost, LabHost];
 }, 300_000);
 

@@ -16,7 +16,7 @@ let c: LabHost;
 
 beforeAll(async () => {
   const storage = await registryWithLater();
-  for (const name of ['ro-a', 'ro-b', 'ro-c']) {
+  for (const name of ['roll-a', 'roll-b', 'roll-c']) {
     const host = await startProductHost({ name, images: false });
     hosts.push(host);
     await startRegistry(host, storage);
@@ -72,7 +72,7 @@ test('three plugins are upgraded at once: while one member is away none is made 
       `${host.name} says why its member is not made anew`,
       async () => {
         const { renewal } = await formationOf(host).catch(() => ({ renewal: null }));
-        return renewal?.failed === false && renewal.why.includes('ro-c does not');
+        return renewal?.failed === false && renewal.why.includes('roll-c does not');
       },
       { timeoutMs: 120_000 },
     );
