@@ -30,7 +30,7 @@ export function ofFormation(documents: FormationDocuments): Finding[] {
   const { formation } = documents.cluster;
   if (formation === undefined) return [];
   const formed = formedOf(formation, documents);
-  const found = [...formation.alarms.map(ofAlarm), ...ofProblem(formed)];
+  const found = [...formation.alarms.map(ofAlarm), ...ofProblem(formed), ...ofRenewal(formation)];
   if (formation.role === 'alone') return found;
   return [...found, ...ofLost(formed), ...ofMembers(formed), ...ofNumber(formed)];
 }
@@ -112,6 +112,28 @@ function ofProblem({ formation: { problem }, documents: { health, cluster } }: F
   if (problem === null || problem === cluster.etcd.problem) return [];
   if (Object.values(health.problems).includes(problem)) return [];
   return [wrong('etcd member', problem, 'do what it says', 'the plugin tries again by itself')];
+}
+
+function ofRenewal({ renewal = null }: FormationMessage): Finding[] {
+  if (renewal === null) return [];
+  const { failed, why } = renewal;
+  if (!failed)
+    return [
+      note(
+        'etcd member',
+        `here runs from the image of another version than the plugin, until it is its turn: ${why}`,
+        'nothing: it is looked at again every few seconds; or, where that cannot be mended: docker rm -f openebs-etcd, ' +
+          'and the plugin makes it anew at once',
+      ),
+    ];
+  return [
+    wrong(
+      'etcd member',
+      why,
+      'see docker logs openebs-etcd. Do not go back to the former version: its etcd may refuse the data',
+      'the other hosts keep the members that they have',
+    ),
+  ];
 }
 
 function ofMembers(formed: Formed): Finding[] {

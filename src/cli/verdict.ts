@@ -195,7 +195,10 @@ function ofStrays({ strays = [] }: HealthMessage): Finding[] {
 }
 
 function ofRoles({ image, repairs = [] }: HealthMessage): Finding[] {
-  const older = (image?.older ?? []).map(({ container }) => container);
+  // That of etcd has its turn, and a finding of its own.
+  const older = (image?.older ?? [])
+    .map(({ container }) => container)
+    .filter((container) => container !== 'openebs-etcd');
   const last = repairs.at(-1);
   return [
     ...(older.length > 0

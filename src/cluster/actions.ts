@@ -1,6 +1,5 @@
 /** What people ask for about the cluster. Each is decided here as a whole, or refused with what is in its way. */
 import { randomUUID, X509Certificate } from 'node:crypto';
-import { isIP } from 'node:net';
 import type { Ctx } from '../context.js';
 import { withDeadline } from '../context.js';
 import type { HostPaths } from '../dataplane/host-paths.js';
@@ -14,6 +13,7 @@ import { decideTransition } from './formation/transition.js';
 import { askToJoin, type Candidate } from './join/client.js';
 import { formatToken, type JoinToken, parseToken, sumOf } from './join/token.js';
 import type { CreatedToken } from './join/tokens.js';
+import { checkAdvertised, ownAddresses } from './advertised.js';
 import type { Running } from './among-peers.js';
 import type { OwnCluster } from './own-cluster.js';
 import { forgetNode, type NodeWish, removeNode, setNode } from './node-actions.js';
@@ -83,12 +83,13 @@ async function init(
   { advertise, voters }: Parameters<ClusterActions['init']>[1],
 ): Promise<Changing> {
   const { own, paths, restart } = deps;
-  checkAddress(advertise);
+  checkAdvertised(advertise, ownAddresses());
   const membership = own.membership();
-  // Asked now: a host whose etcd does not serve would begin something that nobody can join.
-  const { members } = await own.members.list(withDeadline(ctx, LOOK_MS));
-  if (membership.advertise !== null && membership.advertise !== advertise && members.length > 1)
-    ctx.log.warn({ from: membership.advertise, to: advertise }, 'the address of this host changes');
+  const { advertise: from } = membership;
+  // Asked now: a host whose etcd does not serve would begin something that nobody can join. Where the address has changed,
+  // that of a host that is alone cannot be reached before it is told.
+  if (from === null || from === advertise) await own.members.list(withDeadline(ctx, LOOK_MS));
+  else ctx.log.warn({ from, to: advertise }, 'the address of this host changes');
   if (voters !== undefined) await setVoters(ctx, deps, voters);
   const changing = { cluster: deps.clusterId(), advertise };
   if (membership.advertise === advertise) return changing;
@@ -100,14 +101,6 @@ async function init(
   return changing;
 }
 
-function checkAddress(advertise: string): void {
-  if (isIP(advertise) !== 0 && !/^(127\.|0\.0\.0\.0$|::1?$)/.test(advertise)) return;
-  throw new AppError(
-    'invalid_argument',
-    `${JSON.stringify(advertise.slice(0, 64))} cannot be advertised: give the IP address of this host that the others reach`,
-  );
-}
-
 async function join(
   ctx: Ctx,
   deps: ClusterActionsDeps,
@@ -115,7 +108,7 @@ async function join(
 ): Promise<Changing> {
   const { own, paths, restart } = deps;
   const token = parseToken(wish.token);
-  if (wish.advertise !== undefined) checkAddress(wish.advertise);
+  if (wish.advertise !== undefined) checkAdvertised(wish.advertise, ownAddresses());
   const { ca } = own.certificates();
   const membership = own.membership();
   if (sumOf(new X509Certificate(ca).raw) === token.authority)

@@ -19,6 +19,8 @@ import { Observation } from './formation/observation.js';
 import type { JoinAnswer } from './join/messages.js';
 import { type JoinServer, startJoinServer } from './join/server.js';
 import type { Tokens } from './join/tokens.js';
+import { createRenewal, type Renewal } from './renewal/renewal.js';
+import { createRenewalLock } from './renewal/renewal-lock.js';
 import { QUOTA_BYTES } from './own-etcd.js';
 
 /** What a host knows of itself and the others. */
@@ -46,6 +48,10 @@ export interface CompanyParts extends Company {
   readonly at: (clientUrl: string) => State;
   readonly run: (ctx: Ctx, incarnation: Incarnation) => Promise<void>;
   readonly retire: (ctx: Ctx) => Promise<void>;
+  /** Whether the container of the member is of another version of the plugin, and waits for its turn. */
+  readonly isDue: () => boolean;
+  /** Makes it anew. */
+  readonly renew: (ctx: Ctx) => Promise<void>;
 }
 
 export interface Running {
@@ -63,18 +69,18 @@ const STALL_MS = 5 * 60_000;
 const SEARCH_AFTER = 3;
 
 export function keepCompany(ctx: Ctx, parts: CompanyParts): Running {
-  const { advertise, etcd, state } = parts;
-  const { members } = etcd;
+  const { etcd, state } = parts;
   let leaving = false;
   let failures = 0;
-  const local = createLocalMember({ ...parts, members, isLeaving: () => leaving });
+  const local = createLocalMember({ ...parts, members: etcd.members, isLeaving: () => leaving });
   const lock = createManagerLock(parts.node, state);
   const formation = createFormation({
     ...parts,
-    members,
+    members: etcd.members,
     care: careOf(parts, lock, local),
     lock,
-    observation: new Observation({ ...parts, members }),
+    renewal: renewalOf(parts, local),
+    observation: new Observation({ ...parts, members: etcd.members }),
     stallMs: STALL_MS,
     local,
     incarnation: () => parts.membership().incarnation,
@@ -94,7 +100,7 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): Running {
       etcd.moveTo([...new Set(known)].toSorted());
     },
   });
-  const server = serveJoins(ctx, { ...parts, advertise });
+  const server = serveJoins(ctx, parts);
   const stopping = new AbortController();
   const signal = AbortSignal.any([ctx.signal, stopping.signal]);
   const ended = formation.run({ ...ctx, signal }).then(() => {
@@ -119,6 +125,18 @@ function careOf({ etcd: { members }, graceMs }: CompanyParts, lock: ManagerLock,
     quotaBytes: QUOTA_BYTES,
     graceMs,
     isMine: (ctx, observed) => isCaretaker(ctx, lock, { observed, has: local.has }),
+    begin: (ctx, doing) => lock.begin(ctx, doing),
+  });
+}
+
+function renewalOf(parts: CompanyParts, local: LocalMember): Renewal {
+  const { members } = parts.etcd;
+  return createRenewal({
+    ...parts,
+    members,
+    observation: new Observation({ ...parts, members }),
+    lock: createRenewalLock(parts.node, parts.state),
+    me: () => local.has,
   });
 }
 

@@ -19,7 +19,14 @@ import { alone, type Membership, readMembership, urlOf, writeMembership } from '
 import type { Recovery } from './formation/transition.js';
 import { namingFullDisk } from './full-disk.js';
 import { createTokens, type Tokens } from './join/tokens.js';
-import { ensureOwnEtcd, ETCD_CONTAINER, type OwnEtcdOptions, QUOTA_BYTES, runMember } from './own-etcd.js';
+import {
+  ensureOwnEtcd,
+  ETCD_CONTAINER,
+  type OwnEtcdOptions,
+  QUOTA_BYTES,
+  runMember,
+  type Turn,
+} from './own-etcd.js';
 
 export interface OwnClusterParts extends Omit<OwnEtcdOptions, 'advertise'> {
   readonly roles: RoleContainers;
@@ -67,6 +74,7 @@ class OpenedCluster implements OwnCluster {
   readonly #parts: OwnClusterParts;
   readonly #etcd: EtcdState;
   readonly #turns = new KeyedMutex();
+  #isDue = false;
   #membership: Membership;
   #certificates: Certificates;
 
@@ -98,7 +106,12 @@ class OpenedCluster implements OwnCluster {
   async ensure(ctx: Ctx): Promise<void> {
     this.#certificates = await certificatesOf(this.#parts, this.#membership);
     if (this.#certificates.renewed.length > 0) this.#etcd.renew(tlsOf(this.#certificates));
-    await this.#exclusive(ctx, () => ensureMember(ctx, this.#options, this.#certificates));
+    await this.#keepRunning(ctx, 'not its turn');
+  }
+
+  async #keepRunning(ctx: Ctx, turn: Turn): Promise<void> {
+    const parts = { certificates: this.#certificates, turn };
+    this.#isDue = !(await this.#exclusive(ctx, () => ensureMember(ctx, this.#options, parts)));
   }
 
   async recover(ctx: Ctx, recovery: Recovery): Promise<void> {
@@ -129,8 +142,17 @@ class OpenedCluster implements OwnCluster {
       follow: (endpoints, incarnation) => this.#follow(endpoints, incarnation),
       at: (url) => createEtcdState({ endpoints: [url], tls: tlsOf(this.#certificates), log }),
       run: (caller, incarnation) =>
-        this.#exclusive(caller, () => runMember(caller, this.#options, this.#certificates, incarnation)),
+        this.#exclusive(caller, async () => {
+          const parts = { certificates: this.#certificates, incarnation, turn: 'its turn' } as const;
+          await runMember(caller, this.#options, parts);
+        }),
       retire: (caller) => this.#exclusive(caller, () => retireMember(caller, { paths, roles })),
+      isDue: () => this.#isDue,
+      renew: (caller) => {
+        // Should it fail, the next look at the container tells what is there.
+        this.#isDue = false;
+        return this.#keepRunning(caller, 'its turn');
+      },
     });
   }
 
@@ -178,10 +200,17 @@ async function retireMember(
 }
 
 /** A host that is alone begins one; among others it becomes a member when it is told to, and never by itself. */
-async function ensureMember(ctx: Ctx, options: OwnEtcdOptions, certificates: Certificates): Promise<void> {
-  if (options.advertise === null) return ensureOwnEtcd(ctx, options, certificates);
+async function ensureMember(
+  ctx: Ctx,
+  options: OwnEtcdOptions,
+  { certificates, turn }: { certificates: Certificates; turn: Turn },
+): Promise<boolean> {
+  if (options.advertise === null) {
+    await ensureOwnEtcd(ctx, options, certificates);
+    return true;
+  }
   const incarnation = await readIncarnation(options.paths);
-  if (incarnation) await runMember(ctx, options, certificates, incarnation);
+  return incarnation === null || runMember(ctx, options, { certificates, incarnation, turn });
 }
 
 function tlsOf({ ca, client }: Certificates) {

@@ -19,6 +19,7 @@ import {
   writeIncarnation,
 } from './formation/incarnation.js';
 import { urlOf, urlsOf } from './formation/membership.js';
+import { canWait } from './renewal/restart.js';
 
 export interface OwnEtcdOptions {
   readonly roles: RoleContainers;
@@ -55,33 +56,48 @@ export async function ensureOwnEtcd(
 ): Promise<void> {
   const { paths } = options;
   await mkdir(paths.view(paths.etcdData), { recursive: true, mode: 0o700 });
-  await runMember(
-    ctx,
-    options,
-    certificates,
-    (await readIncarnation(paths)) ?? (await beginIncarnation(paths)),
-  );
+  const incarnation = (await readIncarnation(paths)) ?? (await beginIncarnation(paths));
+  await runMember(ctx, options, { certificates, incarnation, turn: 'its turn' });
 }
 
-/** The member of this incarnation, new, joining or long there. Resolves when it serves. Idempotent. */
+/** Whether the container of a member that serves may end, for what is different in this version of the plugin alone. */
+export type Turn = 'its turn' | 'not its turn';
+
+/**
+ * The member of this incarnation, new, joining or long there. Resolves when it serves. Idempotent. One whose turn it is not
+ * yet goes on as it is.
+ * @returns whether it is as it should be
+ */
 export async function runMember(
   ctx: Ctx,
   options: OwnEtcdOptions,
-  certificates: EtcdCertificates,
-  incarnation: Incarnation,
-): Promise<void> {
+  {
+    certificates,
+    incarnation,
+    turn,
+  }: { certificates: EtcdCertificates; incarnation: Incarnation; turn: Turn },
+): Promise<boolean> {
   const { paths, roles } = options;
   const wanted = container(options, certificates, incarnation);
   const { status } = await roles.observe(ctx, ETCD_CONTAINER);
+  if (turn === 'not its turn') {
+    const running = {
+      image: status?.image,
+      configuration: await roles.readNote(ETCD_CONTAINER, CONFIGURATION),
+    };
+    const configuration = wanted.spec.secrets[CONFIGURATION] ?? null;
+    if (canWait(status?.state, running, { image: options.image, configuration })) return false;
+  }
   // Volumes work on without etcd for the second that this takes; what it has acknowledged is on disk.
-  const older = status?.state === 'ready' && status.image !== options.image;
+  const older = status !== null && status.state !== 'draining' && status.image !== options.image;
   await failPoint('before etcd run');
   await (older ? roles.renew(ctx, wanted) : roles.ensure(ctx, wanted));
   await failPoint('after etcd run');
-  if (incarnation.formed) return;
+  if (incarnation.formed) return true;
   const formed = { ...incarnation, formed: true };
   await writeIncarnation(paths, formed);
   await roles.ensure(ctx, container(options, certificates, formed));
+  return true;
 }
 
 /**

@@ -19,6 +19,8 @@ export const keys = {
   /** A host has carried out its part of that. */
   ended: (node: string) => `${root}/ended/${node}`,
   allEnded: `${root}/ended/`,
+  /** Held, with a lease, by the host that makes its member anew from the image of its plugin. */
+  renewal: `${root}/renewal`,
   joinToken: (id: string) => `${root}/tokens/${id}`,
   joinTokens: `${root}/tokens/`,
   /** What people have set for a host, whether it is there or not. */

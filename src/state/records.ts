@@ -160,6 +160,9 @@ const manager = z.looseObject({
 });
 export type ManagerRecord = z.infer<typeof manager>;
 
+const renewal = z.looseObject({ schema: z.literal(1), node: z.string(), hostname: z.string() });
+export type RenewalRecord = z.infer<typeof renewal>;
+
 const joinToken = z.looseObject({
   schema: z.literal(1),
   id: z.string(),
@@ -279,6 +282,7 @@ export const records = {
   manager: codec<ManagerRecord>('manager', manager),
   ending: codec<EndingRecord>('ending', ending),
   ended: codec<EndedRecord>('ended', ended),
+  renewal: codec<RenewalRecord>('renewal', renewal),
   joinToken: codec<JoinTokenRecord>('join token', joinToken),
   nodeSettings: codec<NodeSettingsRecord>('node settings', nodeSettings),
   event: codec<EventRecord>('event', event),

@@ -51,6 +51,7 @@ function caring() {
     quotaBytes: QUOTA,
     graceMs: 60_000,
     isMine: () => Promise.resolve(true),
+    begin: () => Promise.resolve(true),
   });
   const look = async () => {
     const list = await state.members.list(ctx);

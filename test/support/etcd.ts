@@ -31,6 +31,8 @@ export interface TestEtcdTls {
 
 export interface EtcdOptions {
   tls?: TestEtcdTls;
+  /** For members that have files of their own, towards each other too. */
+  tlsOf?: (index: number) => { readonly client: TestEtcdTls; readonly peer: TestEtcdTls };
   flags?: string[];
 }
 
@@ -45,11 +47,15 @@ export async function startEtcd(options: EtcdOptions = {}): Promise<TestEtcd> {
 export async function startMembers(count: number, options: EtcdOptions = {}): Promise<TestEtcd[]> {
   if (!existsSync(program)) throw new Error(`${program} is missing: apt-get install etcd-server`);
   const ports = await freePorts(2 * count);
-  const peers = Array.from({ length: count }, (_, index) => `http://127.0.0.1:${String(ports[2 * index]!)}`);
+  const scheme = options.tlsOf ? 'https' : 'http';
+  const peers = Array.from(
+    { length: count },
+    (_, index) => `${scheme}://127.0.0.1:${String(ports[2 * index]!)}`,
+  );
   const cluster = peers.map((peer, index) => `m${String(index)}=${peer}`).join(',');
   const members = await Promise.all(
     peers.map((peer, index) =>
-      createMember(ports[2 * index + 1]!, options, [
+      createMember(ports[2 * index + 1]!, optionsOf(options, index), [
         ...['--name', `m${String(index)}`, '--initial-cluster', cluster],
         ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
       ]),
@@ -57,6 +63,13 @@ export async function startMembers(count: number, options: EtcdOptions = {}): Pr
   );
   await Promise.all(members.map((member) => member.start()));
   return members;
+}
+
+function optionsOf({ tlsOf, ...options }: EtcdOptions, index: number): EtcdOptions {
+  if (!tlsOf) return options;
+  const { client, peer } = tlsOf(index);
+  const towardsPeers = tlsFlags(peer).map((flag) => flag.replace(/^--/, '--peer-'));
+  return { ...options, tls: client, flags: [...(options.flags ?? []), ...towardsPeers] };
 }
 
 /** The member that leads, when all of these say so; they must be a majority. */

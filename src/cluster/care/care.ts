@@ -15,6 +15,8 @@ export interface CareDeps {
   readonly graceMs: number;
   /** Whether it is this host's turn, of which there is one in the cluster. */
   readonly isMine: (ctx: Ctx, observed: Observed) => Promise<boolean>;
+  /** Says what is begun; false: not now, as a member is made anew, or it is not this host's turn any more. */
+  readonly begin: (ctx: Ctx, doing: string) => Promise<boolean>;
   readonly now?: () => number;
 }
 
@@ -70,6 +72,8 @@ class StepwiseCare implements Care {
       past: this.#past(now),
     });
     this.doing = await this.#tell(ctx, step);
+    // One that is full takes no word of it, and no turn of another either.
+    if (step.kind === 'defragment' && !noSpace && !(await this.#deps.begin(ctx, step.why))) return false;
     return this.#carryOut(ctx, step);
   }
 

@@ -35,7 +35,11 @@ const SOON_MS = 200;
 export function startLoneCare(ctx: Ctx, deps: LoneCareDeps): LoneCare {
   const { members, paceMs = PACE_MS } = deps;
   const observation = new Observation({ ...deps, awayMs: () => 0 });
-  const care = createCare({ ...deps, isMine: () => Promise.resolve(true) });
+  const care = createCare({
+    ...deps,
+    isMine: () => Promise.resolve(true),
+    begin: () => Promise.resolve(true),
+  });
   const stopping = new AbortController();
   const signal = AbortSignal.any([ctx.signal, stopping.signal]);
   const caller = { ...ctx, signal };

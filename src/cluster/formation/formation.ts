@@ -1,7 +1,8 @@
 /**
  * The life of the plugin's own etcd on this host once others can join: every two seconds the list of the members is
  * read, this host's part is made true to it, and whoever holds the lock changes it where it is not as wanted, or cares for
- * the space of the databases: never both at once, as a member that is defragmented does not answer.
+ * the space of the databases: never both at once, as a member that is defragmented does not answer. Where the plugin is of
+ * another version than the container of the member, that is made anew in its turn.
  */
 import type { Ctx } from '../../context.js';
 import { withDeadline } from '../../context.js';
@@ -10,6 +11,7 @@ import { sleep } from '../../lib/sleep.js';
 import type { ManagerRecord } from '../../state/records.js';
 import type { MemberList } from '../../state/members.js';
 import { type Care, hasNoSpace } from '../care/care.js';
+import type { Renewal } from '../renewal/renewal.js';
 import type { LocalMember } from './local-member.js';
 import { manage, type ManagerDeps } from './manager.js';
 import { endpointsOf, type Observed } from './observation.js';
@@ -18,6 +20,7 @@ import type { FormationView, MemberReport, MemberRole } from './view.js';
 export interface FormationDeps extends ManagerDeps {
   readonly local: LocalMember;
   readonly care: Care;
+  readonly renewal: Renewal;
   /** Of the cluster's record, as it is on disk. */
   readonly incarnation: () => number;
   /** Of the cluster's record, as etcd has it. */
@@ -72,7 +75,7 @@ class WatchedFormation implements Formation {
   }
 
   async view(ctx: Ctx): Promise<FormationView> {
-    const { care, local, lock } = this.#deps;
+    const { care, local, lock, renewal } = this.#deps;
     const seen = this.#seen;
     const manager: ManagerRecord | null = await lock.read(ctx).catch(() => null);
     return {
@@ -84,14 +87,14 @@ class WatchedFormation implements Formation {
       manager: manager?.node ?? null,
       problem: this.#problem,
       alarms: seen?.alarms ?? [],
+      renewal: renewal.view,
     };
   }
 
   async #attempt(ctx: Ctx): Promise<boolean> {
     try {
       const moved = await this.#turn(withDeadline(ctx, TURN_TIMEOUT_MS));
-      // Takes as long as it takes.
-      const cared = !moved && this.#seen !== null && (await this.#deps.care.look(ctx, this.#seen));
+      const cared = !moved && this.#seen !== null && (await this.#keep(ctx, this.#seen));
       this.#problem = null;
       return moved || cared;
     } catch (err) {
@@ -101,6 +104,14 @@ class WatchedFormation implements Formation {
       this.#problem = message;
       return false;
     }
+  }
+
+  /** Takes as long as it takes. */
+  async #keep(ctx: Ctx, seen: Observed): Promise<boolean> {
+    const { care, renewal } = this.#deps;
+    if (await renewal.look(ctx, seen)) return true;
+    // One member less for a moment is enough.
+    return seen.renewing === null && care.look(ctx, seen);
   }
 
   async #turn(ctx: Ctx): Promise<boolean> {

@@ -12,6 +12,8 @@ export interface ManagerLock {
   hold(ctx: Ctx): Promise<boolean>;
   /** Writes what is being done, and more, if this host holds it still. */
   write(ctx: Ctx, doing: string, then?: readonly Operation[]): Promise<boolean>;
+  /** The same before a change of the members, and only while no host makes its member anew. */
+  begin(ctx: Ctx, doing: string): Promise<boolean>;
   /** Who holds it, and what they do. */
   read(ctx: Ctx): Promise<ManagerRecord | null>;
   release(ctx: Ctx): Promise<void>;
@@ -19,8 +21,10 @@ export interface ManagerLock {
 
 const TTL_MS = 10_000;
 
+type Fence = Extract<Comparison, { readonly createRevision: number }>;
+
 export function createManagerLock(node: string, state: State): ManagerLock {
-  let held: { readonly lease: Lease; readonly fence: Comparison } | null = null;
+  let held: { readonly lease: Lease; readonly fence: Fence } | null = null;
   let told = '';
   const valueOf = (doing: string) => records.manager.encode({ schema: 1, node, doing });
 
@@ -41,20 +45,26 @@ export function createManagerLock(node: string, state: State): ManagerLock {
     return true;
   }
 
+  async function write(ctx: Ctx, doing: string, { unless = [], then = [] }: More): Promise<boolean> {
+    if (held === null || held.lease.lost.aborted) return false;
+    const { fence, lease } = held;
+    const put = { put: keys.manager, value: valueOf(doing), lease };
+    const { ok } = await state.transact(ctx, { if: [fence, ...unless], then: [put, ...then] });
+    if (ok) told = doing;
+    else if (unless.length === 0 || !(await stands(ctx, state, fence))) held = null;
+    return ok;
+  }
+
   return {
     async hold(ctx) {
       if (held?.lease.lost.aborted === true) held = null;
       return held !== null || take(ctx);
     },
     async write(ctx, doing, then = []) {
-      if (held === null || held.lease.lost.aborted) return false;
-      if (doing === told && then.length === 0) return true;
-      const put = { put: keys.manager, value: valueOf(doing), lease: held.lease };
-      const { ok } = await state.transact(ctx, { if: [held.fence], then: [put, ...then] });
-      if (ok) told = doing;
-      else held = null;
-      return ok;
+      const isTold = held?.lease.lost.aborted === false && doing === told && then.length === 0;
+      return isTold || write(ctx, doing, { then });
     },
+    begin: (ctx, doing) => write(ctx, doing, { unless: [{ key: keys.renewal, absent: true }] }),
     async read(ctx) {
       const entry = await state.get(ctx, keys.manager);
       return entry && records.manager.decode(entry.key, entry.value);
@@ -65,4 +75,13 @@ export function createManagerLock(node: string, state: State): ManagerLock {
       await lease?.revoke(ctx);
     },
   };
+}
+
+interface More {
+  readonly unless?: readonly Comparison[];
+  readonly then?: readonly Operation[];
+}
+
+async function stands(ctx: Ctx, state: State, { key, createRevision }: Fence): Promise<boolean> {
+  return (await state.get(ctx, key))?.createRevision === createRevision;
 }

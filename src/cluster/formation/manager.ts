@@ -30,8 +30,11 @@ export async function manage(ctx: Ctx, deps: ManagerDeps, observed: Observed): P
   const wanted = { voters: observed.voters, graceMs, stallMs };
   const step = plan({ ...observed, wanted });
   // Told before it is done; who has lost the lock meanwhile does nothing.
-  if (!(await deps.lock.write(ctx, step.why))) return false;
-  if (step.kind === 'none') return false;
+  if (step.kind === 'none') {
+    await deps.lock.write(ctx, step.why);
+    return false;
+  }
+  if (!(await deps.lock.begin(ctx, step.why))) return false;
   ctx.log.info({ step: step.kind, why: step.why }, 'changing the members of etcd');
   try {
     await carryOut(ctx, deps, { step, observed });

@@ -17,6 +17,8 @@ export interface Observed {
   readonly corrupt: boolean;
   readonly alarms: readonly string[];
   readonly voters: number;
+  /** Host that makes its member anew just now; null: none. */
+  readonly renewing: string | null;
 }
 
 export interface ObservationDeps {
@@ -51,12 +53,13 @@ export class Observation {
 
   async look(ctx: Ctx, list: MemberList): Promise<Observed> {
     const { state } = this.#deps;
-    const [{ statuses, strangers }, peers, duties, settings, formation, alarms] = await Promise.all([
+    const [{ statuses, strangers }, peers, duties, settings, formation, renewal, alarms] = await Promise.all([
       this.#ask(ctx, list),
       state.range(ctx, keys.peers),
       state.range(ctx, keys.duties),
       state.range(ctx, keys.allNodeSettings),
       state.get(ctx, keys.formation),
+      state.get(ctx, keys.renewal),
       this.#deps.members.alarms(ctx),
     ]);
     const wanted = formation && read(records.formation, formation);
@@ -69,6 +72,7 @@ export class Observation {
       corrupt: alarms.some(({ kind }) => kind === 'CORRUPT'),
       alarms: [...new Set(alarms.map(({ kind }) => kind))],
       voters: wanted?.voters ?? DEFAULT_VOTERS,
+      renewing: (renewal && read(records.renewal, renewal)?.hostname) ?? null,
     };
   }
 

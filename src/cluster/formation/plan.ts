@@ -12,6 +12,7 @@
  * - The count of voters is odd but for the moment between two steps; two are worse than one.
  * - A host that is away for less than the grace time is no reason for anything.
  * - A member whose data is lost is a dead member at once: its number is never used again.
+ * - Nothing is changed while a member is made anew from another image: it does not answer for a moment.
  * Source: etcd's documentation of runtime reconfiguration, and mayAddMember/mayRemoveMember in its server.go.
  */
 export interface HostView {
@@ -62,6 +63,8 @@ export interface Situation {
   readonly hosts: readonly HostView[];
   readonly members: readonly MemberView[];
   readonly corrupt: boolean;
+  /** Host that makes its member anew just now; null: none. */
+  readonly renewing: string | null;
 }
 
 export type Step =
@@ -84,6 +87,7 @@ const content: Step = { kind: 'none', why: '' };
 export function plan(situation: Situation): Step {
   if (situation.corrupt)
     return wait('etcd tells of corrupt data (alarm CORRUPT): nothing is changed until a person has looked');
+  if (situation.renewing !== null) return wait(renewing(situation.renewing));
   const seen = look(situation);
   const learner = situation.members.find((member) => member.learner);
   if (learner) return planLearner(situation, seen, learner);
@@ -106,10 +110,14 @@ interface Seen {
 }
 
 function look({ wanted, hosts, members }: Situation): Seen {
-  const hostOf = (member: MemberView) => hosts.find(({ peerUrl }) => peerUrl === member.peerUrl) ?? null;
+  // One whose address has changed tells etcd of it, and a moment later the others.
+  const hostOf = (member: MemberView) =>
+    hosts.find(({ peerUrl }) => peerUrl === member.peerUrl) ??
+    hosts.find((host) => host.member === member.id) ??
+    null;
   const voters = members.filter(({ learner }) => !learner);
-  const taken = new Set(members.map(({ peerUrl }) => peerUrl));
-  const free = hosts.filter((host) => !taken.has(host.peerUrl) && !host.unwanted);
+  const taken = new Set(members.map(hostOf));
+  const free = hosts.filter((host) => !taken.has(host) && !host.unwanted);
   return {
     voters,
     dead: voters.filter((member) => member.unreachableMs >= wanted.graceMs || isLost(hostOf(member), member)),
@@ -142,7 +150,7 @@ function planLearner({ wanted }: Situation, seen: Seen, learner: MemberView): St
   return wait(`the new member on ${name} ${learner.started ? 'catches up' : 'starts'}`);
 }
 
-function hasCaughtUp({ started, unreachableMs, lag }: MemberView): boolean {
+export function hasCaughtUp({ started, unreachableMs, lag }: MemberView): boolean {
   return started && unreachableMs === 0 && lag !== null && lag <= NEAR;
 }
 
@@ -208,6 +216,10 @@ function shrink(seen: Seen, target: number): Step {
 
 function oddUpTo(count: number): number {
   return Math.max(1, count % 2 === 1 ? count : count - 1);
+}
+
+export function renewing(name: string): string {
+  return `the member on ${name} is made anew from the image of its plugin`;
 }
 
 function wait(why: string): Step {

@@ -1,3 +1,5 @@
+import type { RenewalView } from '../renewal/renewal.js';
+
 /** What is told of the members, to people and programs. */
 export interface FormationView {
   /** voter and learner: this host runs a member of etcd. spare: it could. lost: its member has lost its data. */
@@ -14,6 +16,8 @@ export interface FormationView {
   readonly problem: string | null;
   /** `NOSPACE`, `CORRUPT`. */
   readonly alarms: readonly string[];
+  /** Of a member here that runs from the image of another version of the plugin; null: it does not. */
+  readonly renewal?: RenewalView | null;
 }
 
 export type MemberRole = 'alone' | 'voter' | 'learner' | 'spare' | 'lost';

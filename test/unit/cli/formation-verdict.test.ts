@@ -167,6 +167,18 @@ const cases: readonly Case[] = [
     wrong: [['node b: ', '2 of 3 voters, and stops when one more fails; removing the member of b (by a)']],
   },
   {
+    name: 'the member here waits to be made anew',
+    formation: { renewal: { why: 'b has to catch up first', failed: false } },
+    notes: [
+      ['etcd member: here runs from the image of another version', 'b has to catch up first', 'nothing'],
+    ],
+  },
+  {
+    name: 'the member here did not come up from the new image',
+    formation: { renewal: { why: 'it has not come up: exit 1', failed: true } },
+    wrong: [['etcd member: it has not come up: exit 1', 'the other hosts keep', 'Do not go back']],
+  },
+  {
     name: 'nobody manages the members',
     formation: { members: oneDown, manager: null },
     wrong: [['node b: ', 'no host manages the members now']],

@@ -2,9 +2,10 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { ensureOwnEtcd } from '../../../src/cluster/own-etcd.js';
+import { ensureOwnEtcd, type OwnEtcdOptions, runMember, type Turn } from '../../../src/cluster/own-etcd.js';
 import type { Ctx } from '../../../src/context.js';
 import { createHostPaths } from '../../../src/dataplane/host-paths.js';
+import type { RoleStatus } from '../../../src/dataplane/role-client.js';
 import type { RoleContainer, RoleContainers } from '../../../src/dataplane/role-container.js';
 import { AppError } from '../../../src/errors.js';
 import { createLog } from '../../../src/log.js';
@@ -19,8 +20,9 @@ let root: string;
 let asked: RoleContainer[];
 let failing: AppError | null;
 let renewed: number;
-/** What the container that runs was made from. */
+/** What the container that runs was made from, and what it says of itself. */
 let image: string;
+let state: RoleStatus['state'];
 
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'own-etcd-'));
@@ -29,6 +31,7 @@ beforeEach(() => {
   failing = null;
   renewed = 0;
   image = 'i';
+  state = 'ready';
 });
 
 afterEach(() => {
@@ -36,8 +39,19 @@ afterEach(() => {
 });
 
 function ensure(): Promise<void> {
-  const status = () => ({ role: 'etcd', state: 'ready' as const, error: '', generation: 'g', image });
-  const roles: Pick<RoleContainers, 'observe' | 'ensure' | 'renew'> = {
+  return ensureOwnEtcd(ctx, options(null), certificates);
+}
+
+/** Of a host that others can join. */
+function run(turn: Turn): Promise<boolean> {
+  const member = { token: 't', formed: true, name: 'openebs' };
+  return runMember(ctx, options('10.0.0.1'), { certificates, incarnation: member, turn });
+}
+
+function options(advertise: string | null): OwnEtcdOptions {
+  const status = () => ({ role: 'etcd', state, error: '', generation: 'g', image });
+  const roles: Pick<RoleContainers, 'observe' | 'ensure' | 'renew' | 'readNote'> = {
+    readNote: () => Promise.resolve(asked.at(-1)?.spec.secrets['etcd.json'] ?? null),
     observe: () => Promise.resolve({ present: true, generation: 'g', settings: new Map(), status: status() }),
     ensure: (_ctx, wanted) => {
       asked.push(wanted);
@@ -51,16 +65,15 @@ function ensure(): Promise<void> {
   };
   const paths = createHostPaths(root, '/mnt');
   const targetPorts = { first: 13_260, last: 13_300 };
-  const options = {
+  return {
     roles: roles as RoleContainers,
     paths,
     image: 'i',
     cluster: 'c',
     port: 23_790,
     targetPorts,
-    advertise: null,
+    advertise,
   };
-  return ensureOwnEtcd(ctx, options, certificates);
 }
 
 const formed = () => asked.map(({ spec }) => new Map(spec.lines).get('formed'));
@@ -102,6 +115,35 @@ describe('the etcd of our own', () => {
     await ensure();
     await ensure();
     expect(renewed).toBe(1);
+  });
+
+  it('among others goes on from an older image until it is its turn', async () => {
+    expect(await run('not its turn')).toBe(true);
+    image = 'older';
+    asked = asked.slice(-1);
+    expect(await run('not its turn')).toBe(false);
+    expect([renewed, asked.length]).toEqual([0, 1]);
+    expect(await run('its turn')).toBe(true);
+    expect(renewed).toBe(1);
+    expect(await run('not its turn')).toBe(true);
+  });
+
+  it.each(['starting', 'error'] as const)(
+    'from an older image that is %s is made anew at once',
+    async (now) => {
+      await run('its turn');
+      image = 'older';
+      state = now;
+      expect(await run('not its turn')).toBe(true);
+      expect(renewed).toBe(1);
+    },
+  );
+
+  it('that the engine stops is left to it', async () => {
+    image = 'older';
+    state = 'draining';
+    await run('not its turn');
+    expect(renewed).toBe(0);
   });
 
   it('does not adopt data of which nobody knows whose it is', async () => {

@@ -20,13 +20,17 @@ function world({ quotaMib = 100 } = {}) {
   for (const id of ['a', 'b', 'c'])
     databases.set(id, { bytes: 100 * MIB, inUse: 100 * MIB, garbage: 90 * MIB });
   const calls: string[] = [];
-  const state = { now: 0, mine: true, noSpace: true, corrupt: false, fails: false, inFlight: 0, atOnce: 0 };
+  const state = {
+    ...{ now: 0, mine: true, free: true, noSpace: true, corrupt: false, fails: false },
+    ...{ inFlight: 0, atOnce: 0 },
+  };
   const of = (url: string) => databases.get(url.replace('https://', ''))!;
   const care = createCare({
     quotaBytes: quotaMib * MIB,
     graceMs: 60_000,
     now: () => state.now,
     isMine: () => Promise.resolve(state.mine),
+    begin: () => Promise.resolve(state.free),
     members: {
       alarms: () => Promise.reject(new Error('it is told what is seen')),
       async compact() {
@@ -89,6 +93,7 @@ function world({ quotaMib = 100 } = {}) {
       corrupt: state.corrupt,
       alarms: [...(state.noSpace ? ['NOSPACE'] : []), ...(state.corrupt ? ['CORRUPT'] : [])],
       voters: 3,
+      renewing: null,
     };
   };
   const look = () => care.look(ctx, observe());
@@ -137,6 +142,21 @@ describe('the care for the space of etcd', () => {
     state.now += 2000;
     await look();
     expect(calls.length).toBe(3);
+  });
+
+  it('gives no space free by routine while another member is made anew', async () => {
+    const { calls, databases, look, state } = world({ quotaMib: 1000 });
+    state.noSpace = false;
+    for (const database of databases.values()) database.inUse = 10 * MIB;
+    databases.get('b')!.bytes = 200 * MIB;
+    await look();
+    state.now += 600_000;
+    state.free = false;
+    await look();
+    expect(calls).toEqual([]);
+    state.free = true;
+    await look();
+    expect(calls).toEqual(['defragment b']);
   });
 
   it('does not disarm what data alone fills, says which, and sees when there is less', async () => {

@@ -162,7 +162,12 @@ class World {
   }
 
   next(): Step {
-    return plan({ ...this.view(), wanted: { ...wanted, voters: this.voters }, corrupt: false });
+    return plan({
+      ...this.view(),
+      wanted: { ...wanted, voters: this.voters },
+      corrupt: false,
+      renewing: null,
+    });
   }
 
   /** With a manager that may die before, between and after the effects. What etcd refuses has no effect. */

@@ -57,6 +57,7 @@ function decide(
     hosts: [...pairs.map((pair) => pair.host), ...spares],
     members: pairs.map((pair) => pair.member),
     corrupt: false,
+    renewing: null,
     ...more,
   });
 }
@@ -108,6 +109,16 @@ describe('the next step for the members', () => {
       'waits: the member on b is dead; too few others answer to remove it',
     ],
     [
+      'three voters, of whom one has another address now than its host has told',
+      decide([both('a'), both('b'), both('c', { peerUrl: urlOf('new') })]),
+      'content',
+    ],
+    [
+      'three hosts, while one is made anew',
+      decide([both('a')], [host('b'), host('c')], { renewing: 'a' }),
+      'waits: the member on a is made anew from the image of its plugin',
+    ],
+    [
       'four hosts and five wanted',
       decide([both('a'), both('b'), both('c')], [host('d')], { wanted: { ...wanted, voters: 5 } }),
       'content',
@@ -146,7 +157,15 @@ describe('the next step for the members', () => {
   it('a learner of a host that nobody knows goes', () => {
     const pair = both('x', { learner: true });
     expect(
-      told(plan({ wanted, hosts: [host('a')], members: [member('a'), pair.member], corrupt: false })),
+      told(
+        plan({
+          wanted,
+          hosts: [host('a')],
+          members: [member('a'), pair.member],
+          corrupt: false,
+          renewing: null,
+        }),
+      ),
     ).toBe('remove m-x');
   });
 
@@ -193,6 +212,7 @@ describe('the next step for the members', () => {
       hosts: [both('a').host, both('b').host],
       members: [member('a', leader), member('b'), member('c', dead)],
       corrupt: false,
+      renewing: null,
     });
     expect(told(step)).toBe('remove m-c');
   });
