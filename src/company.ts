@@ -16,6 +16,7 @@ import { carryOutMove, endTransition, readTransition } from './cluster/formation
 import type { FormationView } from './cluster/formation/view.js';
 import { sumOf } from './cluster/join/token.js';
 import type { CreatedToken } from './cluster/join/tokens.js';
+import { lookAtNeighbours, type NeighbourReport } from './cluster/neighbours.js';
 import type { Config } from './config.js';
 import type { Ctx } from './context.js';
 import type { DataPlaneImage } from './dataplane/data-plane-image.js';
@@ -29,7 +30,7 @@ import { readPluginId } from './plugin-id.js';
 import { keepCluster, type NodeIdentity } from './node-identity.js';
 import type { SharedState } from './shared-state.js';
 import { keys } from './state/keys.js';
-import { records } from './state/records.js';
+import { type PeerRecord, records } from './state/records.js';
 import type { Replica } from './state/replica.js';
 import type { State } from './state/state.js';
 import type { Liveness } from './volumes/liveness.js';
@@ -94,22 +95,18 @@ export function keepCompany(ctx: Ctx, parts: CompanyParts): KeptCompany {
   };
 }
 
-function dutiesOf(
-  ctx: Ctx,
-  { state }: CompanyParts,
-  own: OwnCluster,
-  actions: ClusterActions,
-): ClusterDuties {
+function dutiesOf(ctx: Ctx, parts: CompanyParts, own: OwnCluster, actions: ClusterActions): ClusterDuties {
   return {
     init: (wish) => actions.init(ctx, wish),
     join: (wish) => actions.join(ctx, wish),
     leave: (wish) => actions.leave(ctx, wish),
     recover: (wish) => actions.recover(ctx, wish),
-    end: (wish) => decideEnding(ctx, state, wish),
+    end: (wish) => decideEnding(ctx, parts.state, wish),
     async makeBackup() {
       await own.backups.make(ctx);
     },
     backups: () => own.backups.list(),
+    neighbours: () => neighboursOf(parts, own),
     setVoters: (voters) => actions.setVoters(ctx, voters),
     createToken: async (ttlMs) => newTokenOf(await actions.createToken(ctx, ttlMs)),
     tokens: async () => (await own.tokens.list(ctx)).map(tokenOf),
@@ -249,10 +246,26 @@ export function inCluster(config: Config, { cluster }: SharedState): Config {
   return advertise !== null && isDefault ? { ...config, targetAddress: advertise } : config;
 }
 
+function neighboursOf(
+  { identity, liveness, replica }: CompanyParts,
+  own: OwnCluster,
+): Promise<NeighbourReport[]> {
+  const isAlone = own.membership().advertise === null;
+  return lookAtNeighbours({
+    peers: isAlone ? [] : peersIn(replica).filter(({ node }) => node !== identity.node),
+    isAlive: (node) => liveness.awayMs(node) === 0,
+    authority: own.certificates().ca,
+  });
+}
+
 function clientUrls(replica: Replica): string[] {
+  return peersIn(replica).map(({ clientUrl }) => clientUrl);
+}
+
+function peersIn(replica: Replica): PeerRecord[] {
   return replica.list(keys.peers).flatMap(({ key, value }) => {
     try {
-      return [records.peer.decode(key, value).clientUrl];
+      return [records.peer.decode(key, value)];
     } catch {
       return [];
     }

@@ -8,6 +8,7 @@ import type {
   BackupsMessage,
   ChangingMessage,
   EndingMessage,
+  NeighboursMessage,
   NewTokenMessage,
   NodeSettingsMessage,
   TokenMessage,
@@ -26,6 +27,7 @@ export interface ClusterDuties {
   end(wish: { purge: boolean; confirm?: string | undefined; force: boolean }): Promise<EndingMessage>;
   makeBackup(): Promise<void>;
   backups(): Promise<readonly BackupMessage[]>;
+  neighbours(): Promise<NeighboursMessage['neighbours']>;
   setVoters(voters: 1 | 3 | 5): Promise<void>;
   createToken(ttlMs?: number): Promise<NewTokenMessage>;
   tokens(): Promise<readonly TokenMessage[]>;
@@ -89,6 +91,9 @@ export function addClusterRoutes(app: Express, duties: ClusterDuties): void {
   app.get('/v1/cluster/backups', async (_request, response) => {
     const message: BackupsMessage = { backups: await duties.backups() };
     response.json(message);
+  });
+  app.get('/v1/cluster/neighbours', async (_request, response) => {
+    response.json({ neighbours: await duties.neighbours() } satisfies NeighboursMessage);
   });
   app.post('/v1/cluster/voters', body, async (request, response) => {
     await duties.setVoters(read(request, bodies.voters).voters);

@@ -2,6 +2,7 @@
  * What the admin socket answers, as JSON. The CLI takes these types, and nothing else of the plugin's code. A CLI may be
  * older or newer than the plugin: fields are added, and never change their meaning.
  */
+import type { NeighbourReport } from '../cluster/neighbours.js';
 import type { FormationView, MemberReport, MemberRole } from '../cluster/formation/view.js';
 import type { OlderRole } from '../dataplane/older-roles.js';
 import type { EventStreamStats } from '../docker/event-stream.js';
@@ -100,6 +101,13 @@ export interface FormationMessage extends FormationView {
 
 export type { MemberRole };
 export type MemberMessage = MemberReport;
+
+/** GET /v1/cluster/neighbours: looked at now, for a few seconds at most. None for a host that is alone. */
+export interface NeighboursMessage {
+  readonly neighbours: readonly NeighbourReport[];
+}
+
+export type NeighbourMessage = NeighbourReport;
 
 /** POST /v1/cluster/init with InitRequest: this host becomes one that others can join. Its plugin starts anew. */
 export interface InitRequest {

@@ -88,7 +88,7 @@ export const commands: readonly Command[] = [
   },
   {
     words: ['doctor'],
-    summary: 'Check this host: what volumes need, and what to do where it is missing',
+    summary: 'Check this host, and what it reaches of the others, and say what to do',
     details:
       'Needs neither the plugin nor etcd, and changes nothing but a temporary file for the speed of the disk. Ends\n' +
       'with 1 when a check fails. Run it as root.',

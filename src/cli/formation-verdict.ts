@@ -7,6 +7,7 @@ import type {
   NodesMessage,
 } from '../admin/messages.js';
 import { type Finding, note, wrong } from './finding.js';
+import { isComing } from './formation-view.js';
 import { namesOfNodes } from './nodes.js';
 import { count, few, span } from './table.js';
 
@@ -42,7 +43,7 @@ function formedOf(formation: FormationMessage, documents: FormationDocuments): F
     formation,
     documents,
     voters,
-    down: formation.members.filter(({ healthy }) => !healthy),
+    down: formation.members.filter((member) => !member.healthy && !isComing(member)),
     nameOf: ({ node, id }) => (node === null ? `member ${id}` : nameOf(node)),
   };
 }
@@ -51,8 +52,8 @@ function formedOf(formation: FormationMessage, documents: FormationDocuments): F
 export function majorityLost(documents: FormationDocuments, why: string): Finding | undefined {
   const { formation } = documents.cluster;
   if (formation === undefined || formation.role === 'alone') return undefined;
-  const { voters, down, nameOf } = formedOf(formation, documents);
-  const lost = down.filter(({ role }) => role === 'voter');
+  const { voters, nameOf } = formedOf(formation, documents);
+  const lost = voters.filter(({ healthy }) => !healthy);
   const alive = voters.length - lost.length;
   // With most voters up it is this host that cannot reach them.
   if (voters.length > 0 && alive >= majorityOf(voters.length)) return undefined;
@@ -143,6 +144,14 @@ function ofMembers(formed: Formed): Finding[] {
     .map(({ id, peerUrl }) => note('etcd', `its member ${id} at ${peerUrl} is of no known host`));
   // Of a lost majority one finding tells all.
   if (!documents.cluster.etcd.usable) return strange;
+  const starting = formation.members
+    .filter(({ coming }) => coming === 'not started')
+    .map((member) =>
+      note(
+        `node ${nameOf(member)}`,
+        `its member of etcd (${member.role}) is not started yet${formation.doing === null ? '' : `; ${formation.doing}`}`,
+      ),
+    );
   const found = down.map((member) => {
     const silent = member.unreachableSeconds === null ? '' : ` for ${span(member.unreachableSeconds)}`;
     const what = `its member of etcd (${member.role}) does not answer${silent}`;
@@ -151,7 +160,7 @@ function ofMembers(formed: Formed): Finding[] {
       return note(name, `${what}; ${formation.doing}`);
     return wrong(name, what, todoFor(formed), meanwhileFor(formed));
   });
-  return [...found, ...strange];
+  return [...found, ...starting, ...strange];
 }
 
 function todoFor(formed: Formed): string {

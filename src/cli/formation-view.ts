@@ -26,8 +26,13 @@ function votersLine({ members, voters }: FormationMessage): string {
   const all = members.filter(({ role }) => role === 'voter');
   if (members.length === 0) return `${String(voters)} wanted; which there are is not known`;
   const healthy = all.filter((member) => member.healthy).length;
-  const down = all.length - healthy;
-  return `${String(healthy)} of ${String(voters)}${down === 0 ? '' : `; ${String(down)} down`}`;
+  const coming = all.filter((member) => isComing(member)).length;
+  const down = all.length - healthy - coming;
+  const rest = [
+    ...(down === 0 ? [] : [`${String(down)} down`]),
+    ...(coming === 0 ? [] : [`${String(coming)} not seen yet`]),
+  ];
+  return [`${String(healthy)} of ${String(voters)}`, ...rest].join('; ');
 }
 
 /** The clock of another day, or a time that is none, is told as it is. */
@@ -56,7 +61,14 @@ function row(member: MemberMessage, nameOf: NameOf): readonly string[] {
   ];
 }
 
-function stateOf({ healthy, unreachableSeconds }: MemberMessage): string {
+/** Neither healthy nor down. */
+export function isComing({ coming = null }: MemberMessage): boolean {
+  return coming !== null;
+}
+
+function stateOf({ healthy, coming, unreachableSeconds }: MemberMessage): string {
   if (healthy) return 'healthy';
+  if (coming === 'not started') return 'starting';
+  if (coming === 'unseen') return 'not seen yet';
   return unreachableSeconds === null ? 'not healthy' : `down ${span(unreachableSeconds)}`;
 }

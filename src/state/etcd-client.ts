@@ -2,8 +2,9 @@
  * The only door to the npm package etcd3. It is used for its protocol definitions and its channels; what it adds
  * on top has been measured to be wrong for us and is switched off or replaced here:
  *
- * - It retries writes and opens a circuit breaker that also blocks reads: both policies are replaced by one that
- *   does nothing. Retrying is ours, and knows the difference between a read and a write.
+ * - It retries writes and opens a circuit breaker that also blocks reads: the one policy is replaced by one that does
+ *   nothing, the other by one that knows members that do not serve (etcd-hosts.ts). Retrying is ours, and knows the
+ *   difference between a read and a write.
  * - It has no deadlines: each call gets one from gRPC, and a second by our own timer, because a call can also
  *   get stuck before gRPC sees it.
  * - Its password login leaks a channel per login, can hang for ever, and loops without a pause on an expired
@@ -20,6 +21,7 @@ import { AppError } from '../errors.js';
 import { createBackoff } from '../lib/backoff.js';
 import { createBudget, type Budget } from './budget.js';
 import { classify, expiredToken, nameOf, type Target } from './etcd-errors.js';
+import { EtcdHosts } from './etcd-hosts.js';
 
 export interface EtcdOptions {
   /** http://host:port or https://host:port, one per member. */
@@ -43,6 +45,8 @@ type Policy = NonNullable<NonNullable<IOptions['faultHandling']>['global']>;
 /** The rest of a budget is kept for a second try, perhaps at another member. */
 const shareOfOneTry = 0.4;
 const shortestTryMs = 500;
+/** gRPC's own deadline comes first: it tells which member was silent. */
+const LATE_MS = 100;
 const LEAVE_MS = 2000;
 
 export class EtcdClient {
@@ -79,7 +83,7 @@ export class EtcdClient {
       const etcd = await this.#ready();
       return call(etcd, { deadline: Date.now() + Math.min(ms, budget.remainingMs()) });
     };
-    return budget.race(sent(), ms);
+    return budget.race(sent(), ms + LATE_MS);
   }
 
   /** For what may be carried out twice without harm: tries until it succeeds, is final, or the budget is spent. */
@@ -174,6 +178,7 @@ export class EtcdClient {
   #connect(): Etcd3 {
     const { endpoints, tls } = this.#options;
     const interceptors = [this.#interceptor()];
+    const hosts = new EtcdHosts();
     try {
       return new Etcd3({
         hosts: endpoints.map((endpoint) => endpoint.replace(/\/+$/, '')),
@@ -183,7 +188,7 @@ export class EtcdClient {
           ...(tls?.serverName === undefined ? {} : { 'grpc.ssl_target_name_override': tls.serverName }),
         },
         defaultCallOptions: { interceptors },
-        faultHandling: { host: () => doNothing as Policy, global: doNothing as Policy },
+        faultHandling: { host: () => hosts.policy(), global: doNothing as Policy },
       });
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);

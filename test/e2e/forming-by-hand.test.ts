@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type Result, waitFor } from '../support/exec.js';
+import type { Check } from '../../src/cli/doctor/check.js';
 import { closeAll, clusterOf, GRACE, waitForVoters } from '../support/forming.js';
 import type { LabHost } from '../support/lab.js';
 import { repository } from '../support/lab-seed.js';
@@ -78,6 +79,32 @@ test('tokens are listed and revoked', async () => {
   expect(token).toMatch(/^openebs-join-1-/);
   await well(c, `cluster token revoke ${id}`);
   expect((await well(a, 'cluster token ls -q')).split('\n')).not.toContain(id);
+});
+
+test('the doctor names the port of another host that a firewall has closed', async () => {
+  const checks = async (): Promise<readonly Check[]> => {
+    const { stdout } = await openebs(a, 'doctor --format json');
+    return (JSON.parse(stdout) as { checks: Check[] }).checks;
+  };
+  const of = (name: string, found: readonly Check[]) =>
+    found.filter((check) => check.name === name).map(({ state, found: what }) => `${state} ${what}`);
+  const open = await checks();
+  expect(of('other hosts', open)).toEqual(['ok 2 hosts answer at the ports of etcd and of joining']);
+  expect(of('clocks', open)).toEqual([expect.stringMatching(/^ok 2 other hosts within /)]);
+  await b.shellOk('iptables -I INPUT -i eth0 -p tcp --dport 23791 -j DROP');
+  try {
+    const closed = (await checks()).filter(({ name }) => name === 'other hosts');
+    expect(closed).toEqual([
+      expect.objectContaining({
+        state: 'fail',
+        found: `two, ${b.address}: 23791 (members of etcd): no answer within 3 s`,
+        todo: expect.stringContaining('firewall') as unknown,
+      }),
+    ]);
+  } finally {
+    await b.shellOk('iptables -D INPUT -i eth0 -p tcp --dport 23791 -j DROP');
+  }
+  await waitForVoters(a, 3);
 });
 
 /** What runs for the cluster on a host, and whether its plugin is enabled. */

@@ -7,6 +7,7 @@ import { type Check, fail, ok } from './check.js';
 import { lookAtDisk, lookAtStateDirectory } from './disk.js';
 import { lookAtEngine } from './engine.js';
 import { lookAtCgroups, lookAtFuse, lookAtKernel, lookAtLoop } from './kernel.js';
+import { lookAtNeighbours } from './neighbours.js';
 import { lookAtAdminSocket, lookAtPlugin } from './plugin.js';
 import { lookAtPorts } from './ports.js';
 
@@ -41,7 +42,8 @@ async function looks(around: Surroundings): Promise<readonly Look[]> {
 
 /** Nobody listens there before the plugin is enabled. */
 function adminLook(plugin: InstalledPlugin | null | undefined, around: Surroundings): Look[] {
-  return plugin?.Enabled === true ? [() => lookAtAdminSocket(around.admin)] : [];
+  if (plugin?.Enabled !== true) return [];
+  return [() => lookAtAdminSocket(around.admin), () => lookAtNeighbours(around.admin)];
 }
 
 function lookAtUser(isRoot: boolean): Check {

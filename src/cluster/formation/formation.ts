@@ -15,7 +15,8 @@ import type { Renewal } from '../renewal/renewal.js';
 import type { LocalMember } from './local-member.js';
 import { manage, type ManagerDeps } from './manager.js';
 import { endpointsOf, type Observed } from './observation.js';
-import type { FormationView, MemberReport, MemberRole } from './view.js';
+import { reportsOf } from './reports.js';
+import type { FormationView, MemberRole } from './view.js';
 
 export interface FormationDeps extends ManagerDeps {
   readonly local: LocalMember;
@@ -193,22 +194,4 @@ function roleOf({ has, lost }: LocalMember, seen: Observed | null): MemberRole {
   if (lost) return 'lost';
   if (has === null) return 'spare';
   return seen?.members.find(({ id }) => id === has)?.learner === true ? 'learner' : 'voter';
-}
-
-function reportsOf({ members, hosts, statuses }: Observed): MemberReport[] {
-  return members.map(({ id, peerUrl, learner, unreachableMs, leader, lag }) => {
-    const status = statuses.get(id);
-    return {
-      id,
-      node: hosts.find((host) => host.peerUrl === peerUrl)?.node ?? null,
-      peerUrl,
-      role: learner ? ('learner' as const) : ('voter' as const),
-      healthy: unreachableMs === 0,
-      leader,
-      unreachableSeconds: unreachableMs === 0 ? null : Math.floor(unreachableMs / 1000),
-      lag,
-      dbBytes: status?.dbBytes ?? null,
-      version: status?.version ?? '',
-    };
-  });
 }

@@ -12,6 +12,8 @@ export interface Observed {
   readonly members: readonly MemberView[];
   readonly hosts: readonly HostView[];
   readonly statuses: ReadonlyMap<string, MemberStatus>;
+  /** Members that this process has never seen well. */
+  readonly unseen: ReadonlySet<string>;
   /** Where another etcd answers than the one of the list. */
   readonly strangers: readonly string[];
   readonly corrupt: boolean;
@@ -38,6 +40,7 @@ export class Observation {
   readonly #deps: ObservationDeps;
   readonly #now: () => number;
   readonly #unreachableSince = new Map<string, number>();
+  readonly #seen = new Set<string>();
   readonly #learnerSince = new Map<string, number>();
   readonly #restingUntil = new Map<string, number>();
 
@@ -63,11 +66,13 @@ export class Observation {
       this.#deps.members.alarms(ctx),
     ]);
     const wanted = formation && read(records.formation, formation);
+    const members = this.#judge(list, statuses);
     return {
       list,
       statuses,
       strangers,
-      members: this.#judge(list, statuses),
+      members,
+      unseen: new Set(members.map(({ id }) => id).filter((id) => !this.#seen.has(id))),
       hosts: this.#hosts(peers.entries, duties.entries, settings.entries),
       corrupt: alarms.some(({ kind }) => kind === 'CORRUPT'),
       alarms: [...new Set(alarms.map(({ kind }) => kind))],
@@ -97,11 +102,12 @@ export class Observation {
   #judge({ members }: MemberList, statuses: ReadonlyMap<string, MemberStatus>): MemberView[] {
     const now = this.#now();
     const leader = [...statuses.values()].find(({ id, leader: followed }) => id === followed);
-    for (const map of [this.#unreachableSince, this.#learnerSince])
-      for (const id of map.keys()) if (!members.some((member) => member.id === id)) map.delete(id);
+    for (const known of [this.#unreachableSince, this.#learnerSince, this.#seen])
+      for (const id of known.keys()) if (!members.some((member) => member.id === id)) known.delete(id);
     return members.map((member) => {
       const status = statuses.get(member.id);
       const isWell = status !== undefined && status.leader !== null;
+      if (isWell) this.#seen.add(member.id);
       const since = note(this.#unreachableSince, member.id, !isWell && now);
       const learner = note(this.#learnerSince, member.id, member.learner && now);
       return {

@@ -22,6 +22,9 @@ export interface FormationView {
 
 export type MemberRole = 'alone' | 'voter' | 'learner' | 'spare' | 'lost';
 
+/** `unseen`: by this host, which has looked for it for less than a second look takes. */
+export type Coming = 'not started' | 'unseen';
+
 export interface MemberReport {
   readonly id: string;
   /** Null: of a host that is not known. */
@@ -31,6 +34,8 @@ export interface MemberReport {
   /** It answers, and follows the leader. */
   readonly healthy: boolean;
   readonly leader: boolean;
+  /** Why it is not healthy and yet not down; null where it is one of both. Missing: from an older plugin. */
+  readonly coming?: Coming | null;
   /** How long it has not answered. */
   readonly unreachableSeconds: number | null;
   /** Entries of the log that it is behind; null when it does not answer. */

@@ -1,6 +1,6 @@
 /**
  * Where new hosts join: one TCP port, TLS with the cluster's own authority. It answers one question, and to a wrong token
- * always the same.
+ * always the same; and what time it is here, which each answer over HTTP tells anyway.
  */
 import express, { type ErrorRequestHandler } from 'express';
 import { createServer, type Server } from 'node:https';
@@ -104,6 +104,9 @@ export function createJoinApp(ctx: Ctx, deps: JoinServerDeps) {
     await refuseDoubles(limited, deps, parsed.data);
     ctx.log.info({ node: parsed.data.node, hostname: parsed.data.hostname }, 'a host joins');
     response.json(await deps.answer());
+  });
+  app.get('/v1/clock', (_request, response) => {
+    response.json({ now: Date.now() });
   });
   app.use((_request, _response) => {
     throw new AppError('not_found', 'there is nothing but POST /v1/join here');

@@ -1,11 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import type { HealthMessage } from '../../../src/admin/messages.js';
+import type { HealthMessage, NeighbourMessage } from '../../../src/admin/messages.js';
 import { Failure } from '../../../src/cli/failure.js';
 import type { Check } from '../../../src/cli/doctor/check.js';
 import { judgeLatency, judgeSpace } from '../../../src/cli/doctor/disk.js';
 import { textOf } from '../../../src/cli/doctor/doctor.js';
 import { judgeEngine, lookAtEngine } from '../../../src/cli/doctor/engine.js';
 import { judgeDevice, judgeKernel, judgeLoop } from '../../../src/cli/doctor/kernel.js';
+import { judgeNeighbours, lookAtNeighbours } from '../../../src/cli/doctor/neighbours.js';
 import { judgeHealth, lookAtAdminSocket, lookAtPlugin } from '../../../src/cli/doctor/plugin.js';
 import { isOf, judgePorts, parseSockets, wantedPorts } from '../../../src/cli/doctor/ports.js';
 
@@ -228,4 +229,71 @@ it('the report explains what is not well, and gives a verdict', () => {
   expect(text).toContain('FAIL   FUSE   missing\n');
   expect(text).toContain('FAIL FUSE: missing\n    means: no volumes\n    to do: modprobe fuse\n');
   expect(text).toContain('1 check failed: volumes will not work here before that is mended.\n');
+});
+
+describe('the other hosts of the cluster', () => {
+  const answering = [
+    { port: 23_790, purpose: 'etcd', problem: null },
+    { port: 23_791, purpose: 'members of etcd', problem: null },
+    { port: 23_792, purpose: 'joining', problem: null },
+  ] as const;
+  const clock = { aheadMs: 12, withinMs: 3 };
+  const good = {
+    ...{ node: 'ID-b', hostname: 'b', address: '10.0.0.2', alive: true },
+    ...{ ports: answering, clock },
+  } satisfies NeighbourMessage;
+  const silent = 'no answer within 3 s';
+  const closed = (...ports: number[]) => ({
+    ports: answering.map((one) => (ports.includes(one.port) ? { ...one, problem: silent } : one)),
+  });
+
+  it('are no matter of a host that is alone', () => {
+    expect(judgeNeighbours([])).toEqual([]);
+  });
+
+  it('answer, and have the same time', () => {
+    expect(judgeNeighbours([good, { ...good, hostname: 'c' }])).toEqual([
+      {
+        ...{ name: 'other hosts', state: 'ok', means: '', todo: '' },
+        found: '2 hosts answer at the ports of etcd and of joining',
+      },
+      { name: 'clocks', state: 'ok', found: '2 other hosts within 0.0 s of this one', means: '', todo: '' },
+    ]);
+  });
+
+  it('are named with the port that does not answer', () => {
+    const [check] = judgeNeighbours([good, { ...good, hostname: 'c', ...closed(23_791) }]);
+    expect(check).toMatchObject({
+      ...{ name: 'other hosts', state: 'fail' },
+      found: `c, 10.0.0.2: 23791 (members of etcd): ${silent}`,
+      todo: expect.stringContaining('let TCP 23791 pass from this host to 10.0.0.2') as unknown,
+    });
+  });
+
+  it('that are away are no failure of this host; that are alive and cannot be reached are', () => {
+    const all = closed(23_790, 23_791, 23_792);
+    expect(states(judgeNeighbours([{ ...good, ...all, alive: false, clock: null }]))).toEqual([
+      'other hosts warn',
+    ]);
+    expect(states(judgeNeighbours([{ ...good, ...all, clock: null }]))).toEqual(['other hosts fail']);
+  });
+
+  it.each([
+    [1500, 'b is 1.5 s ahead'],
+    [-90_000, 'b is 90.0 s behind'],
+  ])('with a clock that is %s ms ahead', (aheadMs, found) => {
+    const [, check] = judgeNeighbours([{ ...good, clock: { aheadMs, withinMs: 4 } }]);
+    expect(check).toMatchObject({ name: 'clocks', state: 'warn', found });
+    expect(check?.todo).toContain('NTP');
+  });
+
+  it('have no wrong clock where the answer took too long to tell', () => {
+    const [, check] = judgeNeighbours([{ ...good, clock: { aheadMs: 1500, withinMs: 600 } }]);
+    expect(check?.state).toBe('ok');
+  });
+
+  it('are left out where the plugin is older', async () => {
+    const admin = { get: () => Promise.reject(new Failure(1, 'it does not know that')) };
+    expect(await lookAtNeighbours(admin)).toEqual([]);
+  });
 });

@@ -51,6 +51,8 @@ function member(name: string, more: Partial<MemberMessage> = {}): MemberMessage 
 }
 
 const silent = { healthy: false, unreachableSeconds: 200, lag: null, dbBytes: null } as const;
+const unseen = { ...silent, unreachableSeconds: 0, coming: 'unseen' } as const;
+const starting = { ...silent, role: 'learner', unreachableSeconds: 0, coming: 'not started' } as const;
 const three = [member('a'), member('b'), member('c')];
 const oneDown = [member('a'), member('b', silent), member('c')];
 const twoDown = [member('a'), member('b', silent), member('c', silent)];
@@ -232,6 +234,22 @@ const cases: readonly Case[] = [
     notes: [['node d: its member of etcd (learner) does not answer for 3 min; d catches up']],
   },
   {
+    name: 'a learner that starts is not down',
+    formation: { members: [...three, member('d', starting)], doing: 'the new member on d starts' },
+    nodes: withSpare,
+    notes: [['node d: its member of etcd (learner) is not started yet; the new member on d starts']],
+  },
+  {
+    name: 'a voter that was not seen yet is not down',
+    formation: { members: [member('a'), member('b'), member('c', unseen)] },
+  },
+  {
+    name: 'a voter that was not seen yet does not count for the majority',
+    formation: { members: [member('a'), member('b', silent), member('c', unseen)] },
+    problem: 'no leader',
+    wrong: [['etcd: the majority is lost: 1 of 3 voters answering; down: b, c; here: no leader']],
+  },
+  {
     name: 'a learner is down, and nobody cares',
     formation: { members: [...three, member('d', { ...silent, role: 'learner' })] },
     nodes: withSpare,
@@ -373,6 +391,14 @@ describe('the status of a cluster', () => {
         '',
       ].join('\n'),
     );
+  });
+
+  it('calls nobody down who is only about to come', () => {
+    const members = [member('a'), member('b', silent), member('c', unseen), member('d', starting)];
+    const text = textOf(documentsOf({ formation: { members } }), [], now);
+    expect(text).toContain('voters        1 of 3; 1 down; 1 not seen yet\n');
+    expect(text).toMatch(/^mc .*voter +not seen yet/m);
+    expect(text).toMatch(/^md .*learner +starting/m);
   });
 
   it('tells what is not known', () => {

@@ -89,6 +89,7 @@ function world({ quotaMib = 100 } = {}) {
           },
         ]),
       ),
+      unseen: new Set(),
       strangers: [],
       corrupt: state.corrupt,
       alarms: [...(state.noSpace ? ['NOSPACE'] : []), ...(state.corrupt ? ['CORRUPT'] : [])],
