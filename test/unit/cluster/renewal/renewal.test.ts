@@ -50,6 +50,7 @@ function world(names: readonly string[]) {
     hosts: [],
     statuses: new Map(),
     strangers: [],
+    unseen: new Set(),
     corrupt: false,
     alarms: [],
     voters: 3,
