@@ -16,7 +16,7 @@ import { carryOutMove, endTransition, readTransition } from './cluster/formation
 import type { FormationView } from './cluster/formation/view.js';
 import { sumOf } from './cluster/join/token.js';
 import type { CreatedToken } from './cluster/join/tokens.js';
-import { lookAtNeighbours, type NeighbourReport } from './cluster/neighbours.js';
+import { knownPeers, lookAtNeighbours, type NeighbourReport } from './cluster/neighbours.js';
 import type { Config } from './config.js';
 import type { Ctx } from './context.js';
 import type { DataPlaneImage } from './dataplane/data-plane-image.js';
@@ -30,7 +30,7 @@ import { readPluginId } from './plugin-id.js';
 import { keepCluster, type NodeIdentity } from './node-identity.js';
 import type { SharedState } from './shared-state.js';
 import { keys } from './state/keys.js';
-import { type PeerRecord, records } from './state/records.js';
+import { records } from './state/records.js';
 import type { Replica } from './state/replica.js';
 import type { State } from './state/state.js';
 import type { Liveness } from './volumes/liveness.js';
@@ -252,24 +252,14 @@ function neighboursOf(
 ): Promise<NeighbourReport[]> {
   const isAlone = own.membership().advertise === null;
   return lookAtNeighbours({
-    peers: isAlone ? [] : peersIn(replica).filter(({ node }) => node !== identity.node),
+    peers: isAlone ? [] : knownPeers(replica).filter(({ node }) => node !== identity.node),
     isAlive: (node) => liveness.awayMs(node) === 0,
     authority: own.certificates().ca,
   });
 }
 
 function clientUrls(replica: Replica): string[] {
-  return peersIn(replica).map(({ clientUrl }) => clientUrl);
-}
-
-function peersIn(replica: Replica): PeerRecord[] {
-  return replica.list(keys.peers).flatMap(({ key, value }) => {
-    try {
-      return [records.peer.decode(key, value)];
-    } catch {
-      return [];
-    }
-  });
+  return knownPeers(replica).map(({ clientUrl }) => clientUrl);
 }
 
 function clusterIdOf(replica: Replica): string | null {

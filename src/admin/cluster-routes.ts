@@ -92,9 +92,6 @@ export function addClusterRoutes(app: Express, duties: ClusterDuties): void {
     const message: BackupsMessage = { backups: await duties.backups() };
     response.json(message);
   });
-  app.get('/v1/cluster/neighbours', async (_request, response) => {
-    response.json({ neighbours: await duties.neighbours() } satisfies NeighboursMessage);
-  });
   app.post('/v1/cluster/voters', body, async (request, response) => {
     await duties.setVoters(read(request, bodies.voters).voters);
     response.json({});
@@ -117,6 +114,12 @@ export function addClusterRoutes(app: Express, duties: ClusterDuties): void {
   });
   app.post('/v1/nodes/:node/settings', body, async (request, response) => {
     response.json(await duties.setNode(request.params.node, read(request, bodies.node)));
+  });
+}
+
+export function addNeighbours(app: Express, duties: Pick<ClusterDuties, 'neighbours'>): void {
+  app.get('/v1/cluster/neighbours', async (_request, response) => {
+    response.json({ neighbours: await duties.neighbours() } satisfies NeighboursMessage);
   });
 }
 

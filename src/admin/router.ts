@@ -4,7 +4,7 @@ import { AppError, type ErrorCode } from '../errors.js';
 import type { Log } from '../log.js';
 import type { Entry } from '../state/state.js';
 import type { VolumeView } from '../volumes/volume-service.js';
-import { addClusterRoutes, type ClusterDuties } from './cluster-routes.js';
+import { addClusterRoutes, addNeighbours, type ClusterDuties } from './cluster-routes.js';
 import { eventsQueryOf, parametersOf, type EventsQuery } from './events-query.js';
 import type {
   ClusterMessage,
@@ -109,7 +109,10 @@ export function createRouter(deps: AdminDeps): Express {
     response.json({ events: redact(events), truncated, damaged });
   });
   addObservation(app, deps);
-  if (deps.duties) addClusterRoutes(app, deps.duties);
+  if (deps.duties) {
+    addNeighbours(app, deps.duties);
+    addClusterRoutes(app, deps.duties);
+  }
   app.use((request, _response) => {
     throw new AppError('not_found', `there is no ${request.method} ${request.path}`);
   });

@@ -3,7 +3,9 @@ import { request } from 'node:https';
 import { connect } from 'node:net';
 import { z } from 'zod';
 import { AppError } from '../errors.js';
-import type { PeerRecord } from '../state/records.js';
+import { keys } from '../state/keys.js';
+import { type PeerRecord, records } from '../state/records.js';
+import type { Replica } from '../state/replica.js';
 import { joinPortOf } from './formation/membership.js';
 
 export interface NeighbourReport {
@@ -118,5 +120,16 @@ function askClock(host: string, port: number, deps: NeighboursDeps): Promise<Clo
     call.on('socket', (socket) => socket.once('secureConnect', () => (askedAt = now())));
     call.on('error', reject);
     call.end();
+  });
+}
+
+/** Also while etcd is away; what cannot be read is as if it were not there. */
+export function knownPeers(replica: Pick<Replica, 'list'>): PeerRecord[] {
+  return replica.list(keys.peers).flatMap(({ key, value }) => {
+    try {
+      return [records.peer.decode(key, value)];
+    } catch {
+      return [];
+    }
   });
 }

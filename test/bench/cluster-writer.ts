@@ -63,17 +63,9 @@ async function throughProduct(): Promise<Write> {
 }
 
 const PLAIN_TIMEOUT_MS = 5000;
-/** A hundred handshakes during an election would be a load of their own. */
-const PLAIN_CONNECTIONS = 16;
 
 function throughGateway(): Write {
-  const agent = new Agent({
-    keepAlive: true,
-    maxSockets: PLAIN_CONNECTIONS,
-    ca: tls.ca,
-    cert: tls.certificate,
-    key: tls.key,
-  });
+  const agent = new Agent({ keepAlive: true, ca: tls.ca, cert: tls.certificate, key: tls.key });
   let turn = 0;
   const base64 = (text: string) => Buffer.from(text).toString('base64');
   return (key, nonce) =>
