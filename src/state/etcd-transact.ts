@@ -8,14 +8,15 @@
  *   comparisons false, then at most one of two copies can ever take effect, and it is sent again. Otherwise a late
  *   first copy could undo a later write, so the caller is told that it did not happen as far as can be seen;
  * - neither: somebody changed a key. If that key's older versions show our value, we were first and they came
- *   after; if not, the comparison failed. (Put by us, then deleted and created anew by another, before we could
- *   read: this too is reported as failed. Nothing of ours stands then, so the caller's next step is the same.)
+ *   after; if not, the comparison failed; if they cannot be had any more, the caller is told that it is not known.
+ *   (Put by us, then deleted and created anew by another, before we could read: this too is reported as failed.
+ *   Nothing of ours stands then, so the caller's next step is the same.)
  *
  * A transaction that only deletes leaves no value: it counts as carried out when all its keys are gone, which is
  * the same to everybody, whoever did it. NOSPACE is a doubt too: etcd may write and refuse in the same breath.
  */
 import type { Ctx } from '../context.js';
-import { AppError, hasCode } from '../errors.js';
+import { AppError } from '../errors.js';
 import { createBackoff } from '../lib/backoff.js';
 import type { Budget } from './budget.js';
 import { moreTelling, type EtcdClient } from './etcd-client.js';
@@ -24,7 +25,8 @@ import type { Verdict } from './etcd-errors.js';
 import { holds, keyOf, mayBeSentTwice } from './transaction.js';
 import type { Entry, Transaction, TransactResult } from './state.js';
 
-const versionsToSearch = 8;
+/** A key that others write all the time is covered often while an answer is waited for. */
+const versionsToSearch = 500;
 
 export async function transact(
   client: EtcdClient,
@@ -96,16 +98,21 @@ async function resolve(
 
 /** Somebody changed a key it compares with: we, or another? */
 async function settle(client: EtcdClient, budget: Budget, transaction: Transaction): Promise<TransactResult> {
-  const stored = await readBack(client, budget, transaction);
-  const revision =
-    carriedOutAt(transaction, stored) ?? (await searchHistory(client, budget, transaction, stored));
-  return revision === undefined ? { ok: false, reason: 'compare_failed' } : { ok: true, revision };
+  try {
+    const stored = await readBack(client, budget, transaction);
+    const revision =
+      carriedOutAt(transaction, stored) ?? (await searchHistory(client, budget, transaction, stored));
+    return revision === undefined ? { ok: false, reason: 'compare_failed' } : { ok: true, revision };
+  } catch (reason) {
+    throw unknownOutcome(AppError.from(reason));
+  }
 }
 
+/** With a code that does not promise that nothing has happened. */
 function unknownOutcome(error: AppError): AppError {
-  return new AppError(error.code, `${error.message} (whether it was carried out is not known)`, {
-    cause: error,
-  });
+  const { code: told } = error;
+  const code = told === 'deadline_exceeded' || told === 'canceled' ? told : 'unavailable';
+  return new AppError(code, `${error.message} (whether it was carried out is not known)`, { cause: error });
 }
 
 interface Stored {
@@ -163,7 +170,10 @@ function isGone(transaction: Transaction, entries: Stored['entries']): boolean {
   );
 }
 
-/** Looks for a value of ours that another write has already covered. */
+/**
+ * Looks for a value of ours that other writes have already covered.
+ * @throws AppError `conflict` when what was there before has been compacted, or too many came after it
+ */
 async function searchHistory(
   client: EtcdClient,
   budget: Budget,
@@ -172,14 +182,23 @@ async function searchHistory(
 ): Promise<number | undefined> {
   for (const operation of transaction.then) {
     if ('delete' in operation || operation.common) continue;
+    const oldest = comparedRevision(transaction, operation.put);
     let entry = entries.get(operation.put);
-    for (let step = 0; entry !== undefined && step < versionsToSearch; step++) {
+    for (let step = 0; entry !== undefined; step++) {
       if (entry.value === operation.value) return entry.modRevision;
-      if (entry.modRevision <= entry.createRevision) break;
+      if (entry.modRevision <= entry.createRevision || entry.modRevision <= oldest) break;
+      if (step === versionsToSearch)
+        throw new AppError('conflict', `${operation.put} was written more than ${String(step)} times since`);
       entry = await readAt(client, budget, operation.put, entry.modRevision - 1);
     }
   }
   return undefined;
+}
+
+/** What a put of ours comes after; 0 when that is not known. */
+function comparedRevision({ if: comparisons }: Transaction, key: string): number {
+  const found = comparisons.find((comparison) => 'key' in comparison && comparison.key === key);
+  return found !== undefined && 'modRevision' in found ? found.modRevision : 0;
 }
 
 async function readAt(
@@ -188,18 +207,12 @@ async function readAt(
   key: string,
   revision: number,
 ): Promise<Entry | undefined> {
-  try {
-    const request = { key: Buffer.from(key), revision };
-    const answer = await client.repeat(budget, `reading ${key}`, (etcd, options) =>
-      etcd.kv.range(request, options),
-    );
-    const [kv] = answer.kvs;
-    return kv === undefined ? undefined : toEntry(kv);
-  } catch (reason) {
-    // A compacted revision: what it held can no longer be known.
-    if (hasCode(reason, 'conflict')) return undefined;
-    throw reason;
-  }
+  const request = { key: Buffer.from(key), revision };
+  const answer = await client.repeat(budget, `reading ${key}`, (etcd, options) =>
+    etcd.kv.range(request, options),
+  );
+  const [kv] = answer.kvs;
+  return kv === undefined ? undefined : toEntry(kv);
 }
 
 function describe({ if: comparisons, then: operations }: Transaction): string {

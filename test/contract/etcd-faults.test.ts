@@ -76,6 +76,45 @@ describe('etcd behind a bad wire', () => {
     expect(await value(key)).toBe('theirs again');
   });
 
+  /** A swap that is carried out, whose answer is lost, and whose value others cover so often. */
+  const covered = async (times: number, meanwhile?: (key: string) => Promise<unknown>) => {
+    const key = `${freshPrefix()}a`;
+    await direct.transact(ctx, { if: [], then: [{ put: key, value: 'old' }] });
+    const before = await direct.get(ctx, key);
+    let mine: number | undefined;
+    const result = loseAnswer(
+      () =>
+        state.transact(ctx, {
+          if: [{ key, modRevision: before!.modRevision }],
+          then: [{ put: key, value: 'mine' }],
+        }),
+      async () => {
+        await until2(async () => (await value(key)) === 'mine');
+        mine = (await direct.get(ctx, key))?.modRevision;
+        for (let time = 0; time < times; time++)
+          await direct.transact(ctx, { if: [], then: [{ put: key, value: `theirs ${String(time)}` }] });
+        await meanwhile?.(key);
+      },
+    );
+    return { result: await result.catch((error: unknown) => error), mine };
+  };
+
+  it('finds out that its write came first when others have covered it many times', async () => {
+    const { result, mine } = await covered(40);
+    expect(result).toEqual({ ok: true, revision: mine });
+  });
+
+  it('does not say that a comparison failed when what was before is compacted', async () => {
+    const { result } = await covered(2, async (key) => {
+      const revision = (await direct.get(ctx, key))!.modRevision;
+      await etcd.admin('kv/compaction', { revision: String(revision), physical: true });
+    });
+    expect(result).toMatchObject({
+      code: 'unavailable',
+      message: expect.stringContaining('not known') as string,
+    });
+  });
+
   it('finds out that a comparison failed though that answer was lost', async () => {
     const key = `${freshPrefix()}a`;
     await direct.transact(ctx, { if: [], then: [{ put: key, value: 'theirs' }] });
