@@ -14,6 +14,7 @@ import { type Certificates, ensureCertificates } from './certificates.js';
 import { type Backups, type BackupsDeps, createBackups } from './backup/backups.js';
 import { recover } from './backup/recover.js';
 import { type Company, keepCompany, type Running } from './among-peers.js';
+import { refuseCopy } from './formation/copies.js';
 import { hasLog, putAside, readIncarnation } from './formation/incarnation.js';
 import { alone, type Membership, readMembership, urlOf, writeMembership } from './formation/membership.js';
 import type { Recovery } from './formation/transition.js';
@@ -111,7 +112,10 @@ class OpenedCluster implements OwnCluster {
 
   async #keepRunning(ctx: Ctx, turn: Turn): Promise<void> {
     const parts = { certificates: this.#certificates, turn };
-    this.#isDue = !(await this.#exclusive(ctx, () => ensureMember(ctx, this.#options, parts)));
+    this.#isDue = !(await this.#exclusive(ctx, async () => {
+      await this.#refuseCopy(ctx);
+      return ensureMember(ctx, this.#options, parts);
+    }));
   }
 
   async recover(ctx: Ctx, recovery: Recovery): Promise<void> {
@@ -174,6 +178,17 @@ class OpenedCluster implements OwnCluster {
 
   get #options(): OwnEtcdOptions {
     return { ...this.#parts, advertise: this.#membership.advertise };
+  }
+
+  /** Whose data it is matters before it is started. */
+  async #refuseCopy(ctx: Ctx): Promise<void> {
+    const { advertise, endpoints } = this.#membership;
+    const { paths, port, roles } = this.#parts;
+    if (advertise === null || (await roles.observe(ctx, ETCD_CONTAINER)).status !== null) return;
+    const { member, formed } = (await readIncarnation(paths)) ?? {};
+    if (member === undefined || formed !== true) return;
+    const own = urlOf(advertise, port);
+    await refuseCopy(ctx, { members: this.members, paths }, { member, own, known: endpoints });
   }
 
   async #follow(endpoints: readonly string[], incarnation: number): Promise<void> {

@@ -66,7 +66,9 @@ class WatchedFormation implements Formation {
   }
 
   async run(ctx: Ctx): Promise<void> {
-    const { lock, paceMs = PACE_MS } = this.#deps;
+    const { local, lock, paceMs = PACE_MS } = this.#deps;
+    // What is damaged is told by the first turn.
+    await local.recall().catch(() => undefined);
     while (!ctx.signal.aborted) {
       const moved = await this.#attempt(ctx);
       await sleep(moved ? SOON_MS : paceMs, ctx.signal);

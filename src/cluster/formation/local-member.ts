@@ -15,6 +15,7 @@ import { keys } from '../../state/keys.js';
 import type { Member, MemberList, Members } from '../../state/members.js';
 import { type DutyRecord, type PeerRecord, records } from '../../state/records.js';
 import type { Entry, State } from '../../state/state.js';
+import { refuseTwin } from './copies.js';
 import { hasLog, type Incarnation, readIncarnation, refuseData, writeIncarnation } from './incarnation.js';
 import { urlOf, urlsOf } from './membership.js';
 
@@ -36,6 +37,8 @@ export interface LocalMemberDeps {
 }
 
 export interface LocalMember {
+  /** What this host had before this process began, until the list of the members tells. Before anything else. */
+  recall(): Promise<void>;
   /** Makes what this host has true to the list of the members. */
   follow(ctx: Ctx, list: MemberList): Promise<void>;
   /** The list is of the cluster's next etcd: a member of the former one ends. */
@@ -64,6 +67,10 @@ class FollowingMember implements LocalMember {
 
   get lost(): boolean {
     return this.#lost;
+  }
+
+  async recall(): Promise<void> {
+    this.#has = (await readIncarnation(this.#deps.paths))?.member ?? null;
   }
 
   async follow(ctx: Ctx, list: MemberList): Promise<void> {
@@ -106,9 +113,11 @@ class FollowingMember implements LocalMember {
 
   /** The address of this host has changed. */
   async #move(ctx: Ctx, { members }: MemberList, mine: Incarnation): Promise<void> {
-    const { peerUrl } = urlsOf(this.#deps.advertise, this.#deps.port);
+    const { clientUrl, peerUrl } = urlsOf(this.#deps.advertise, this.#deps.port);
     const found = members.find(({ id }) => id === mine.member);
     if (!found || found.peerUrls.includes(peerUrl)) return;
+    // The member that runs here has told its own client URL already.
+    await refuseTwin(ctx, this.#deps, { member: found.id, own: clientUrl, known: found.clientUrls });
     await this.#deps.members.move(ctx, found.id, peerUrl);
     ctx.log.info({ from: found.peerUrls, to: peerUrl }, 'the other members are told of the new address');
   }

@@ -31,7 +31,7 @@ export async function manage(ctx: Ctx, deps: ManagerDeps, observed: Observed): P
   const step = plan({ ...observed, wanted });
   // Told before it is done; who has lost the lock meanwhile does nothing.
   if (step.kind === 'none') {
-    await deps.lock.write(ctx, step.why);
+    if (await deps.lock.write(ctx, step.why)) await tidy(ctx, deps, { why: step.why, observed });
     return false;
   }
   if (!(await deps.lock.begin(ctx, step.why))) return false;
@@ -126,6 +126,21 @@ async function forget(
   const entry = await state.get(ctx, key);
   if (entry && records.duty.decode(key, entry.value).member === member.id)
     await lock.write(ctx, why, [{ delete: key }]);
+}
+
+/** Whoever removed a member may have died before its host's duty was taken back. */
+async function tidy(
+  ctx: Ctx,
+  { lock }: ManagerDeps,
+  { why, observed: { hosts, members } }: { why: string; observed: Observed },
+): Promise<void> {
+  const over = hosts.filter(({ duty }) => duty !== null && !members.some(({ id }) => id === duty));
+  if (over.length === 0) return;
+  await lock.write(
+    ctx,
+    why,
+    over.map(({ node }): Operation => ({ delete: keys.duty(node) })),
+  );
 }
 
 function memberOf({ members }: MemberList, id: string): Member | undefined {

@@ -36,6 +36,7 @@ import type { State } from '../../../../src/state/state.js';
 
 const ctx: Ctx = { log: createLog('silent'), signal: new AbortController().signal, requestId: 'test' };
 const mine = 'https://10.0.0.2:23791';
+const here = 'https://10.0.0.2:23790';
 let root: string;
 let paths: HostPaths;
 let state: State;
@@ -87,7 +88,7 @@ function host(): LocalMember {
         moved.push(`${id} ${url}`);
         return Promise.resolve();
       },
-      status: () => Promise.resolve({ id: '1', clusterId: '77' }),
+      status: (_ctx: Ctx, url: string) => Promise.resolve({ id: url === 'x' ? '1' : '2', clusterId: '77' }),
     } as unknown as Members,
     hostname: () => Promise.resolve('two'),
     run: (_ctx, { member: id = '', initialCluster = 'alone' }) => {
@@ -213,9 +214,32 @@ describe('a host and the list of the members', () => {
   it('with another address tells the others, and with the same nobody', async () => {
     pretendData();
     await writeIncarnation(paths, { token: 't', formed: true, name: 'x', member: '2', clusterId: '77' });
-    await host().follow(ctx, listOf(member('1'), member('2', { peerUrls: ['https://10.0.0.9:23791'] })));
+    // It answers here already, and on loopback, where it was before.
+    const clientUrls = ['https://127.0.0.1:23790', here];
+    const there = member('2', { peerUrls: ['https://10.0.0.9:23791'], clientUrls });
+    await host().follow(ctx, listOf(member('1'), there));
     await host().follow(ctx, listOf(member('1'), member('2', { peerUrls: [mine] })));
     expect(moved).toEqual([`2 ${mine}`]);
+  });
+
+  it('whose member answers at the former address has a copy of its data, and tells nobody of its own address', async () => {
+    await writeIncarnation(paths, { token: 't', formed: true, name: 'm-2', member: '2', clusterId: '77' });
+    pretendData();
+    const there = member('2', {
+      peerUrls: ['https://10.0.0.9:23791'],
+      clientUrls: ['https://10.0.0.9:23790'],
+    });
+    await expect(host().follow(ctx, listOf(member('1'), there))).rejects.toThrow(/is a copy/);
+    expect(moved).toEqual([]);
+    expect(await told()).toBeNull();
+  });
+
+  it('with a member is no spare before it has seen the list: who leaves would leave it behind', async () => {
+    await writeIncarnation(paths, { token: 't', formed: true, name: 'x', member: '2', clusterId: '77' });
+    pretendData();
+    const again = host();
+    await again.recall();
+    expect(again.has).toBe('2');
   });
 
   it('says that it is to leave', async () => {
