@@ -5,7 +5,7 @@ export PATH := $(CURDIR)/node_modules/.bin:$(PATH)
 VITEST = node_modules/.bin/node node_modules/vitest/vitest.mjs run --config test/vitest.config.ts --project
 
 .DEFAULT_GOAL := help
-.PHONY: help up down test test-engines check unit integration contract e2e crash bench soak registrator-kills image plugin registrator cli push clean
+.PHONY: help up down test test-engines check unit integration contract e2e crash cluster-faults bench soak registrator-kills image plugin registrator cli push clean
 
 help: ## list the targets
 	@echo 'usage: make TARGET'
@@ -50,6 +50,11 @@ crash: ## the plugin killed at every hit of every named point; long
 	@plugin/setup.sh test
 	@plugin/build-plugin.sh
 	@CRASH_POINTS=all $(VITEST) e2e test/e2e/crash-points.test.ts --disable-console-intercept
+
+cluster-faults: ## hosts of a cluster cut off, killed and crashed at every step of a change; long
+	@plugin/setup.sh test
+	@plugin/build-plugin.sh
+	@$(VITEST) cluster-faults --disable-console-intercept
 
 bench: ## measure, print each row beside its bar, write build/bench.json
 	@plugin/setup.sh test

@@ -22,6 +22,17 @@ export default defineConfig({
           hookTimeout: 600_000,
         },
       },
+      {
+        test: {
+          name: 'cluster-faults',
+          include: ['test/cluster-faults/**/*.test.ts'],
+          testTimeout: 900_000,
+          hookTimeout: 600_000,
+          // Hosts that wait for each other: beside another file they would wait for that.
+          fileParallelism: false,
+          chaiConfig: { truncateThreshold: 1000 },
+        },
+      },
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 30_000 } },
       { test: { name: 'contract', include: ['test/contract/**/*.test.ts'], testTimeout: 60_000 } },
       {

@@ -27,13 +27,16 @@ const pathOf = (host: LabHost): string => join(host.run, orderFile);
 const firstLookMs = 450;
 const settlesMs = { afterFirstLook: 1200, afterSecondLook: 5000 };
 
-export async function startCrashHost(options: LabOptions): Promise<LabHost> {
+export async function startCrashHost(
+  options: LabOptions,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<LabHost> {
   const host = await startLabHost({ ...options, plugin: true });
   try {
     await host.stopEngine();
     giveVariable(join(host.dataRoot, 'plugins'), `OPENEBS_FAIL_POINTS=/host/run/${orderFile}`);
     await host.startEngine();
-    await installPlugin(host);
+    await installPlugin(host, { settings });
     mkdirSync(join(host.run, 'openebs'), { recursive: true, mode: 0o700 });
     return host;
   } catch (reason) {
@@ -64,10 +67,16 @@ export function arm(host: LabHost, order: Order): void {
 
 /** Resolves when the plugin has met the point and is killed; its process is stopped there. */
 export async function diesThere(host: LabHost): Promise<void> {
-  const fired = `${pathOf(host)}.fired`;
-  await waitFor('the point is reached', () => existsSync(fired), { everyMs: 10 });
-  rmSync(fired);
+  await waitFor('the point is reached', () => hasFired(host), { everyMs: 10 });
   await host.killPlugin();
+}
+
+/** Whether the plugin has met the point and stands still there, to be killed. Says so once. */
+export function hasFired(host: LabHost): boolean {
+  const fired = `${pathOf(host)}.fired`;
+  if (!existsSync(fired)) return false;
+  rmSync(fired);
+  return true;
 }
 
 /** Answers whether it had not fired yet. */
