@@ -124,6 +124,7 @@ class OpenedCluster implements OwnCluster {
       ...this.#options,
       certificates: this.#certificates,
       log: this.#parts.log,
+      incarnation: this.#membership.incarnation,
     });
     const endpoints = [urlOf(advertise ?? '127.0.0.1', this.port)];
     await this.#change({ ...this.#membership, endpoints, incarnation, change: recovery.rescue });

@@ -21,6 +21,8 @@ import { load, rescue } from './recovery.js';
 export interface RecoverParts extends OwnEtcdOptions {
   readonly certificates: Certificates;
   readonly log: Log;
+  /** Of the cluster's record, as this host knows it. */
+  readonly incarnation: number;
 }
 
 /** @returns the incarnation that the cluster has from now on */
@@ -43,7 +45,7 @@ export async function recover(
   await ensureOwnEtcd(ctx, parts, certificates);
   const state = connect(parts);
   try {
-    return await load(ctx, found, state);
+    return await load(ctx, found, state, parts.incarnation);
   } finally {
     await state.close();
   }

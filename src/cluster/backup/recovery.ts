@@ -17,7 +17,7 @@ import { AppError } from '../../errors.js';
 import { failPoint } from '../../lib/fail-points.js';
 import { keys } from '../../state/keys.js';
 import { records } from '../../state/records.js';
-import type { Operation, Snapshot, State } from '../../state/state.js';
+import type { Entry, Operation, Snapshot, State } from '../../state/state.js';
 import { hasLog } from '../formation/incarnation.js';
 import { readBackup, writeBackup } from './backups.js';
 import type { Backup } from './format.js';
@@ -62,15 +62,20 @@ export async function rescue(ctx: Ctx, name: string, { paths, runAlone }: Rescue
   return file;
 }
 
-/** Fills an etcd that has nothing yet. @returns the incarnation that the cluster has now */
+/**
+ * Fills an etcd that has nothing yet.
+ * @param known the incarnation that this host knows: that of an old backup is lower
+ * @returns the incarnation that the cluster has now
+ */
 export async function load(
   ctx: Ctx,
   { head, entries }: Backup,
   state: Pick<State, 'get' | 'transact'>,
+  known: number,
 ): Promise<number> {
   const limited = withDeadline(ctx, LOAD_TIMEOUT_MS);
-  const incarnation = head.incarnation + 1;
-  if ((await state.get(limited, keys.cluster)) !== null) return incarnation;
+  const incarnation = Math.max(head.incarnation, known) + 1;
+  if (incarnationOf(await state.get(limited, keys.cluster)) >= incarnation) return incarnation;
   // Members and their manager are of the old etcd.
   const kept = entries.filter(
     ([key]) => key !== keys.cluster && !key.startsWith(keys.duties) && key !== keys.manager,
@@ -84,9 +89,34 @@ export async function load(
   }
   const [, value = ''] = entries.find(([key]) => key === keys.cluster) ?? [];
   const record = { ...records.cluster.decode(keys.cluster, value), incarnation };
-  await state.transact(limited, {
-    if: [{ key: keys.cluster, absent: true }],
-    then: [{ put: keys.cluster, value: records.cluster.encode(record) }],
-  });
+  await putRecord(limited, state, records.cluster.encode(record), incarnation);
   return incarnation;
+}
+
+const ATTEMPTS = 20;
+
+/**
+ * Hosts that have not heard of it yet reach this etcd as well. To one whose volumes have the same revisions as before,
+ * as after a second load of the same keys, the record is one that somebody has deleted: it puts back what it knows.
+ */
+async function putRecord(
+  ctx: Ctx,
+  state: Pick<State, 'get' | 'transact'>,
+  value: string,
+  incarnation: number,
+): Promise<void> {
+  const key = keys.cluster;
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const found = await state.get(ctx, key);
+    if (incarnationOf(found) >= incarnation) return;
+    const same = found ? { key, modRevision: found.modRevision } : ({ key, absent: true } as const);
+    const { ok } = await state.transact(ctx, { if: [same], then: [{ put: key, value }] });
+    if (ok) return;
+  }
+  throw new AppError('conflict', 'the record of the cluster keeps changing while it is recovered');
+}
+
+/** -1: there is no record. */
+function incarnationOf(entry: Entry | null): number {
+  return entry === null ? -1 : (records.cluster.decode(entry.key, entry.value).incarnation ?? 0);
 }

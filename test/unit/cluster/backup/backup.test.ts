@@ -111,7 +111,7 @@ describe('loading a backup', () => {
   it('brings everything back into an empty etcd, as the next incarnation, without the old members', async () => {
     const { file } = await backups().make(ctx);
     const fresh = createMemoryState();
-    expect(await load(ctx, await readBackup(paths, file), fresh)).toBe(4);
+    expect(await load(ctx, await readBackup(paths, file), fresh, 0)).toBe(4);
     const { entries } = await fresh.range(ctx, '/openebs/');
     expect(entries).toHaveLength(251);
     expect(await fresh.get(ctx, keys.duty('n1'))).toBeNull();
@@ -129,15 +129,40 @@ describe('loading a backup', () => {
       left -= 1;
       return left === 0 ? Promise.reject(new Error('cut off')) : undefined;
     });
-    await expect(load(ctx, backup, fresh)).rejects.toThrow('cut off');
+    await expect(load(ctx, backup, fresh, 0)).rejects.toThrow('cut off');
     hookFailPoints(null);
     expect(await fresh.get(ctx, keys.cluster)).toBeNull();
-    await load(ctx, backup, fresh);
+    await load(ctx, backup, fresh, 0);
     expect((await fresh.range(ctx, '/openebs/')).entries).toHaveLength(251);
     // Once more changes nothing.
     const { revision } = await fresh.range(ctx, '/openebs/');
-    await load(ctx, backup, fresh);
+    await load(ctx, backup, fresh, 0);
     expect((await fresh.range(ctx, '/openebs/')).revision).toBe(revision);
+    await fresh.close();
+  });
+
+  it('has the last word about the record, whatever a host that has not heard of it puts back meanwhile', async () => {
+    const { file } = await backups().make(ctx);
+    const fresh = createMemoryState();
+    const old = { schema: 1, id: 'c1', createdAt: '', incarnation: 3 } as const;
+    let left = 2;
+    hookFailPoints(() => {
+      left -= 1;
+      if (left !== 0) return undefined;
+      const then = [{ put: keys.cluster, value: records.cluster.encode(old) }];
+      return fresh.transact(ctx, { if: [], then }).then(() => undefined);
+    });
+    expect(await load(ctx, await readBackup(paths, file), fresh, 0)).toBe(4);
+    const record = await fresh.get(ctx, keys.cluster);
+    expect(records.cluster.decode(keys.cluster, record!.value)).toMatchObject({ incarnation: 4 });
+    expect((await fresh.range(ctx, '/openebs/')).entries).toHaveLength(251);
+    await fresh.close();
+  });
+
+  it('that is older than the last recovery is a later incarnation all the same', async () => {
+    const { file } = await backups().make(ctx);
+    const fresh = createMemoryState();
+    expect(await load(ctx, await readBackup(paths, file), fresh, 7)).toBe(8);
     await fresh.close();
   });
 });
