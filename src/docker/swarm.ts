@@ -25,6 +25,7 @@ const NO_MANAGER = /not (a swarm manager|part of a swarm)/i;
 const TIMEOUT_MS = 15_000;
 
 export function createEngineSwarm(socketPath: string, timeoutMs = TIMEOUT_MS): EngineSwarm {
+  // The double cast: see Calls.
   const swarm = new Docker({ socketPath }) as unknown as Calls;
   return {
     nodes: (ctx) => call(ctx, 'list the nodes of the Swarm', (signal) => nodesOf(swarm, signal), timeoutMs),

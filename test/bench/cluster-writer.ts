@@ -42,7 +42,7 @@ const nowMs = () => Number(process.hrtime.bigint()) / 1e6;
 async function throughProduct(): Promise<Write> {
   const { createEtcdState } = (await import(`${dist}/state/etcd-state.js`)) as typeof EtcdState;
   const { KVClient } = createRequire(`${dist}/main.js`)('etcd3') as typeof Etcd3;
-  // eslint-disable-next-line @typescript-eslint/unbound-method
+  // eslint-disable-next-line @typescript-eslint/unbound-method -- called below with its own client
   const { txn } = KVClient.prototype;
   KVClient.prototype.txn = function (sent, options) {
     const count = counting.getStore();

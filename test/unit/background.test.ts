@@ -62,6 +62,7 @@ function start(): Background {
       info: refuse,
       answers: () => Promise.resolve(true),
       removeEnded: () => done('leftovers').then(() => []),
+      // The cast: nothing else of it is called; anything more throws.
     } as unknown as Engine,
     image: { reference: 'image', ensure: () => done('image'), removeOlder: () => done('old images') },
     identity: { node: 'node-a', cluster: 'cluster-a' },
@@ -79,6 +80,7 @@ function start(): Background {
       onChange: () => undefined,
       cache: { state: 'missing', reason: '' },
       close: () => Promise.resolve(),
+      // The cast: nothing else of it is called; anything more throws.
     } as unknown as Replica,
     liveness: { close: () => undefined } as never,
     upkeep: {
@@ -86,6 +88,7 @@ function start(): Background {
       follow: () => calls.push('follow'),
       yieldDevices: () => done('yield'),
       hasMounts: () => false,
+      // The cast: nothing else of it is called; anything more throws.
     } as unknown as Upkeep,
     paths: createHostPaths(root, '/mnt'),
     repairs: { all: () => [] },

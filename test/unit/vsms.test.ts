@@ -71,6 +71,7 @@ function role(state: string | null, initiators: readonly string[] = []): RoleObs
     generation: 'g',
     settings: new Map(Object.entries(settings)),
     status: state === null ? null : status,
+    // The cast: of a status only what is registered is here.
   } as unknown as RoleObservation;
 }
 

@@ -89,6 +89,7 @@ function host(): LocalMember {
         return Promise.resolve();
       },
       status: (_ctx: Ctx, url: string) => Promise.resolve({ id: url === 'x' ? '1' : '2', clusterId: '77' }),
+      // The cast: a local member asks for nothing else; anything more throws.
     } as unknown as Members,
     hostname: () => Promise.resolve('two'),
     run: (_ctx, { member: id = '', initialCluster = 'alone' }) => {

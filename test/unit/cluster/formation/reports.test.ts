@@ -32,6 +32,7 @@ async function told(looks: readonly { as?: Partial<Member>; well: boolean }[]): 
       if (url === 'c2' && !isWell) return Promise.reject(new Error('connection refused'));
       return Promise.resolve(status(url.slice(1)));
     },
+    // The cast: a look asks for nothing else; anything more throws.
   } as unknown as ObservationDeps['members'];
   const state = createMemoryState();
   const observation = new Observation({ state, members, awayMs: () => 0, now: () => now });
