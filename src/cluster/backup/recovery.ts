@@ -76,10 +76,7 @@ export async function load(
   const limited = withDeadline(ctx, LOAD_TIMEOUT_MS);
   const incarnation = Math.max(head.incarnation, known) + 1;
   if (incarnationOf(await state.get(limited, keys.cluster)) >= incarnation) return incarnation;
-  // Members and their manager are of the old etcd.
-  const kept = entries.filter(
-    ([key]) => key !== keys.cluster && !key.startsWith(keys.duties) && key !== keys.manager,
-  );
+  const kept = entries.filter(([key]) => !isOver(key));
   for (let at = 0; at < kept.length; at += OPERATIONS) {
     await failPoint('before recovery load');
     const then = kept
@@ -91,6 +88,15 @@ export async function load(
   const record = { ...records.cluster.decode(keys.cluster, value), incarnation };
   await putRecord(limited, state, records.cluster.encode(record), incarnation);
   return incarnation;
+}
+
+/**
+ * Members and their manager are of the old etcd. That a cluster was being taken down when it was backed up is no wish of
+ * who brings it back: the hosts would do it once more. The cluster's own record is written last.
+ */
+function isOver(key: string): boolean {
+  const one: readonly string[] = [keys.cluster, keys.manager, keys.ending];
+  return one.includes(key) || key.startsWith(keys.duties) || key.startsWith(keys.allEnded);
 }
 
 const ATTEMPTS = 20;

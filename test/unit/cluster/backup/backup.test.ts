@@ -109,12 +109,15 @@ describe('a backup', () => {
 
 describe('loading a backup', () => {
   it('brings everything back into an empty etcd, as the next incarnation, without the old members', async () => {
+    await put(keys.ending, 'it was being taken down');
+    await put(keys.ended('n1'), 'and one host had carried that out');
     const { file } = await backups().make(ctx);
     const fresh = createMemoryState();
     expect(await load(ctx, await readBackup(paths, file), fresh, 0)).toBe(4);
     const { entries } = await fresh.range(ctx, '/openebs/');
     expect(entries).toHaveLength(251);
-    expect(await fresh.get(ctx, keys.duty('n1'))).toBeNull();
+    for (const key of [keys.duty('n1'), keys.ending, keys.ended('n1')])
+      expect(await fresh.get(ctx, key)).toBeNull();
     const record = await fresh.get(ctx, keys.cluster);
     expect(records.cluster.decode(keys.cluster, record!.value)).toMatchObject({ id: 'c1', incarnation: 4 });
     await fresh.close();
