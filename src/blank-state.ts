@@ -1,6 +1,7 @@
 /**
- * A host whose state directory is blank, but whose engine has containers of ours, is no new host: the directory is on a
- * disk that is not mounted, or not yet. To begin there would make a second cluster, which knows none of the volumes.
+ * A host whose state directory has nothing of ours, but whose engine has containers of ours, is no new host: the
+ * directory is on a disk that is not mounted, or not yet. To begin there would make a second cluster, which knows none
+ * of the volumes.
  */
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
@@ -21,21 +22,33 @@ export async function refuseBlankState(
   const some = names.slice(0, 3).join(', ') + (names.length > 3 ? ', ...' : '');
   throw new AppError(
     'unavailable',
-    `${paths.state} is empty, but this host has containers of the plugin (${some}): mount its disk, or restore it. If ` +
+    `${paths.state} has nothing of the plugin, but this host has its containers (${some}): mount its disk, or restore it. If ` +
       'its data is gone for good and this host shall begin anew, remove them: ' +
       'docker rm -f $(docker ps -aq --filter label=openebs.role)',
   );
 }
 
-/** As made by `makeDirectories`, or nothing at all. */
+/**
+ * Nothing that the plugin keeps is there. Other names say nothing: a disk's lost+found is there before any state is,
+ * and so is what somebody put beside it.
+ */
 async function isBlank(paths: HostPaths): Promise<boolean> {
-  for (const directory of [paths.containers, paths.etcdData, paths.certificates, paths.cache]) {
-    if ((await entries(paths.view(directory))).length > 0) return false;
-  }
-  const made = [paths.pools, paths.containers, paths.etcdData, paths.cache].map((directory) =>
-    path.basename(directory),
+  const kept = await Promise.all(
+    [paths.containers, paths.etcdData, paths.certificates, paths.cache, paths.localState, paths.backups].map(
+      (directory) => entries(paths.view(directory)),
+    ),
   );
-  return (await entries(paths.view(paths.state))).every((name) => made.includes(name));
+  if (kept.some((names) => names.length > 0)) return false;
+  const files = [
+    paths.identity,
+    paths.etcdIncarnation,
+    paths.membership,
+    paths.transition,
+    paths.ended,
+    paths.keptIn,
+  ];
+  const names = await entries(paths.view(paths.state));
+  return !files.some((file) => names.includes(path.basename(file)));
 }
 
 async function entries(directory: string): Promise<string[]> {

@@ -1,4 +1,4 @@
-import { rename } from 'node:fs/promises';
+import { mkdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { waitFor } from '../support/exec.js';
@@ -56,12 +56,19 @@ test('an emptied NODE_ID, and an engine with another ID, keep the name that the 
 
 test('a state directory whose disk is not mounted yet at boot is waited for, and no second cluster is begun', async () => {
   await host.shellOk('cp -a /var/lib/openebs/node.json /var/lib/node.json');
-  await host.reboot(() => rename(join(host.lib, 'openebs'), join(host.lib, 'away')));
+  await host.reboot(async () => {
+    await rename(join(host.lib, 'openebs'), join(host.lib, 'away'));
+    // An empty disk has this before anything else.
+    await mkdir(join(host.lib, 'openebs', 'lost+found'), { recursive: true });
+  });
   await waitFor('the plugin tells that its state is not there', () =>
-    host.log().includes('/var/lib/openebs is empty, but this host has containers of the plugin'),
+    host.log().includes('/var/lib/openebs has nothing of the plugin, but this host has its containers'),
   );
   expect(await host.shellOk('cd /var/lib/openebs; find . -type f')).toBe('');
-  await host.shellOk('rm -rf /var/lib/openebs; mv /var/lib/away /var/lib/openebs');
+  // The plugin makes its directories anew at each try: never move into one of these.
+  await host.shellOk(
+    'until rm -rf /var/lib/openebs && mv -T /var/lib/away /var/lib/openebs; do test -d /var/lib/away; done',
+  );
   expect(await runOn(host, 'db', 'cat /data/note')).toBe('kept');
   await host.shellOk('cmp /var/lib/node.json /var/lib/openebs/node.json');
 });
@@ -72,7 +79,7 @@ test('a state directory that was replaced by a link is refused by its name, and 
   await host.ok('plugin', 'enable', 'openebs');
   const refused = await host.docker('volume', 'create', '-d', 'openebs', 'more');
   expect(refused.stderr).toContain('/var/lib/openebs is a symbolic link');
-  await host.shellOk('rm /var/lib/openebs; mv /var/lib/big /var/lib/openebs');
+  await host.shellOk('rm /var/lib/openebs; mv -T /var/lib/big /var/lib/openebs');
   expect(await runOn(host, 'db', 'cat /data/note')).toBe('kept');
 });
 
