@@ -31,11 +31,16 @@ export async function makeDirectories(ctx: Ctx, paths: HostPaths): Promise<void>
   await removeLeftMountpoints(paths);
 }
 
-/** Directories whose mount was cut off, was just ended, or went with the power. What is mounted, or has files, stays. */
-async function removeLeftMountpoints(paths: HostPaths): Promise<void> {
-  const root = path.dirname(paths.mountpoint('any'));
-  const names = await readdir(root).catch(() => []);
-  await Promise.all(names.map((name) => rmdir(path.join(root, name)).catch(() => undefined)));
+/**
+ * Directories whose mount was cut off, was just ended, or went with the power; `isLeft`: of which volume ids. What is
+ * mounted, or has files, stays.
+ */
+export async function removeLeftMountpoints(
+  { mountpoint }: Pick<HostPaths, 'mountpoint'>,
+  isLeft: (volumeId: string) => boolean = () => true,
+): Promise<void> {
+  const names = await readdir(path.dirname(mountpoint('any'))).catch(() => []);
+  await Promise.all(names.filter(isLeft).map((name) => rmdir(mountpoint(name)).catch(() => undefined)));
 }
 
 async function make(paths: HostPaths, directory: string): Promise<void> {

@@ -1,5 +1,6 @@
 /**
- * What is left on this host of volumes that were removed elsewhere while it was away: initiators, mounts and counts.
+ * What is left on this host of volumes that were removed elsewhere while it was away: initiators, mounts and counts;
+ * and of any that was removed, the directory of a mountpoint that could not be removed then.
  * Their data is gone, or was never here; what holds data and has no record is told and left alone (strays.ts).
  *
  * A volume that was taken from this host before it was removed has no target any more, and who uses its device hangs,
@@ -8,6 +9,7 @@
  */
 import type { Ctx } from '../context.js';
 import { withDeadline } from '../context.js';
+import { removeLeftMountpoints } from '../dataplane/directories.js';
 import type { FileSystems } from '../dataplane/file-system.js';
 import type { HostPaths } from '../dataplane/host-paths.js';
 import type { Initiator } from '../dataplane/initiator.js';
@@ -50,6 +52,8 @@ export async function dropOrphans(ctx: Ctx, deps: OrphansDeps, devices: Readonly
       (id) => VOLUME_ID.test(id) && !records.speaksOf(id),
     );
     await eachOf(unspoken, AT_ONCE, (id) => drop(withDeadline(ctx, TIMEOUT_MS), deps, id, evicted.get(id)));
+    // One that is mounted on stays; of a volume with a record it may be the one that a mount has just made.
+    await removeLeftMountpoints(deps.paths, (id) => VOLUME_ID.test(id) && !records.speaksOf(id));
   } catch (err) {
     ctx.log.debug({ err }, 'what is left of volumes that were removed elsewhere is not known now');
   }

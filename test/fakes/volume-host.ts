@@ -183,7 +183,7 @@ export function createVolumeHost(): VolumeHost {
         targets: guarded(plane.targets),
         initiator: guarded(plane.initiator),
         fileSystems: guarded(plane.fileSystems),
-        paths: createHostPaths(directory, '/mnt'),
+        paths: createHostPaths(directory, join(directory, 'mnt')),
         ports: { first: 51_100, last: 51_199 },
         engineAnswers: () => Promise.resolve(true),
         usersOf: (_ctx: Ctx, volume: string) => Promise.resolve(host.users(volume)),

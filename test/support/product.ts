@@ -224,7 +224,7 @@ export async function expectTraces(host: LabHost, before: Traces): Promise<void>
       now = await tracesOf(host);
       return JSON.stringify(now) === JSON.stringify(before);
     },
-    { timeoutMs: 15_000, everyMs: 500 },
+    { timeoutMs: 30_000, everyMs: 500 },
   ).catch(() => undefined);
   expect(now).toEqual(before);
 }

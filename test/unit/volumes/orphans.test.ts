@@ -1,3 +1,5 @@
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
 import { createVolumeHost, ctx, type VolumeHost, type VolumeProcess } from '../../fakes/volume-host.js';
 
@@ -105,4 +107,15 @@ it('an eviction of an earlier attachment is forgotten, and takes nothing from th
   await process.upkeep.reconcile(ctx);
   expect(left()).toEqual({ initiators: 1, mounts: 0, counted: true });
   expect(await host.storedKeys()).toEqual([]);
+});
+
+it('of an empty mountpoint, only that of a volume without a record goes', async () => {
+  const [id = ''] = host.plane.world.initiators.keys();
+  const mountpoints = path.join(host.directory, 'mnt');
+  const used = path.join(mountpoints, 'vfffffffff', 'file');
+  for (const name of [id, 'vaaaaaaaaa', 'vfffffffff', 'of-somebody'])
+    await mkdir(path.join(mountpoints, name), { recursive: true });
+  await writeFile(used, '');
+  await process.upkeep.reconcile(ctx);
+  expect((await readdir(mountpoints)).sort()).toEqual(['of-somebody', 'vfffffffff', id].sort());
 });
