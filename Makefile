@@ -54,6 +54,7 @@ crash: ## the plugin killed at every hit of every named point; long
 cluster-faults: ## hosts of a cluster cut off, killed and crashed at every step of a change; long
 	@plugin/setup.sh test
 	@plugin/build-plugin.sh
+	@plugin/build-cli.sh
 	@$(VITEST) cluster-faults --disable-console-intercept
 
 bench: ## measure, print each row beside its bar, write build/bench.json

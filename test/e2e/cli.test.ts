@@ -1,7 +1,7 @@
 /** `docker openebs` as root of a host meets it: the built script where the docker command looks for its plugins. */
-import { existsSync, renameSync } from 'node:fs';
-import { join } from 'node:path';
+import { renameSync } from 'node:fs';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { cliFolder as folder, openebs as openebsOn, withCli } from '../support/cli.js';
 import { type Result, waitFor } from '../support/exec.js';
 import { type LabHost, startLabHost } from '../support/lab.js';
 import { repository } from '../support/lab-seed.js';
@@ -9,17 +9,8 @@ import { createVolume, poolFile, runOn, startIdle, startProductHost, statusOf } 
 
 let host: LabHost;
 
-/** Below /usr a lab host has what the machine has: what it gets of its own there is in a file system of its own. */
-const folder = '/usr/local/lib/docker/cli-plugins';
-const bootScript = `
-  mount -t tmpfs -o mode=755 plugins /usr/local/lib
-  mkdir -p ${folder}
-  cp ${repository}/build/docker-openebs ${folder}/docker-openebs`;
-
 beforeAll(async () => {
-  if (!existsSync(join(repository, 'build/docker-openebs')))
-    throw new Error('there is no CLI: run `make cli` first');
-  host = await startProductHost({ name: 'cli', bootScript });
+  host = await startProductHost({ name: 'cli', bootScript: withCli() });
   await createVolume(host, 'db');
   await createVolume(host, 'web', { size: '2G', fs: 'xfs' });
   await startIdle(host, 'user', 'db');
@@ -29,9 +20,7 @@ afterAll(async () => {
   await host.close();
 });
 
-function openebs(words: string): Promise<Result> {
-  return host.shell(`docker openebs ${words}`);
-}
+const openebs = (words: string): Promise<Result> => openebsOn(host, words);
 
 async function well(words: string): Promise<string> {
   const result = await openebs(words);
@@ -212,7 +201,7 @@ describe('the doctor', () => {
     const lacking = await startLabHost({
       name: 'lacking',
       images: false,
-      bootScript,
+      bootScript: withCli(),
       missingDevices: ['fuse'],
     });
     try {

@@ -1,12 +1,10 @@
 /** A newcomer forms a cluster with the commands of README.md, looks at it, and takes a host out again. */
-import { existsSync } from 'node:fs';
-import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type Result, waitFor } from '../support/exec.js';
+import { openebs, withCli } from '../support/cli.js';
+import { waitFor } from '../support/exec.js';
 import type { Check } from '../../src/cli/doctor/check.js';
 import { closeAll, clusterOf, GRACE, waitForVoters } from '../support/forming.js';
 import type { LabHost } from '../support/lab.js';
-import { repository } from '../support/lab-seed.js';
 import { createVolume, runOn, startIdle, startProductHost, statusOf } from '../support/product.js';
 
 let hosts: LabHost[] = [];
@@ -14,24 +12,14 @@ let a: LabHost;
 let b: LabHost;
 let c: LabHost;
 
-const folder = '/usr/local/lib/docker/cli-plugins';
-const bootScript = `
-  mount -t tmpfs -o mode=755 plugins /usr/local/lib
-  mkdir -p ${folder}
-  cp ${repository}/build/docker-openebs ${folder}/docker-openebs`;
-
 beforeAll(async () => {
-  if (!existsSync(join(repository, 'build/docker-openebs')))
-    throw new Error('there is no CLI: run `make cli` first');
   hosts = [];
-  for (const name of ['one', 'two', 'three']) hosts.push(await startProductHost({ name, bootScript }, GRACE));
+  for (const name of ['one', 'two', 'three'])
+    hosts.push(await startProductHost({ name, bootScript: withCli() }, GRACE));
   [a, b, c] = hosts as [LabHost, LabHost, LabHost];
 }, 300_000);
 
 afterAll(() => closeAll(hosts));
-
-const openebs = (host: LabHost, words: string): Promise<Result> =>
-  host.shell(`docker openebs ${words}`, { timeoutMs: 180_000 });
 
 async function well(host: LabHost, words: string): Promise<string> {
   const { code, stdout, stderr } = await openebs(host, words);
