@@ -93,6 +93,9 @@ async function storedBelow(prefix: string, host: LabHost): Promise<Map<string, s
 /** Over all faults of this run. */
 const sum = { acknowledged: 0, lost: 0, refused: 0, doubted: 0, resent: 0, carriedOut: 0, open: 0 };
 
+/** In which words the writes that stayed in doubt ended, and how many. */
+const unknown = new Map<string, number>();
+
 async function count(told: readonly Told[], prefix: string, host: LabHost): Promise<void> {
   const stored = await storedBelow(prefix, host);
   for (const { key, nonce, error, sent, readBack } of told) {
@@ -102,8 +105,12 @@ async function count(told: readonly Told[], prefix: string, host: LabHost): Prom
       sum.acknowledged += 1;
       if (!isThere) sum.lost += 1;
       if (readBack > 0) sum[sent > 1 ? 'resent' : 'carriedOut'] += 1;
-    } else if (error.includes('whether it was carried out is not known')) sum.open += 1;
-    else sum.refused += 1;
+    } else if (error.includes('whether it was carried out is not known')) {
+      sum.open += 1;
+      const [round = ''] = prefix.split('/').slice(-2);
+      const told = `${round}: ${error.replaceAll(key, 'KEY')} (sent ${String(sent)}, read ${String(readBack)})`;
+      unknown.set(told, (unknown.get(told) ?? 0) + 1);
+    } else sum.refused += 1;
   }
 }
 
@@ -311,5 +318,6 @@ test('what became of the writes', () => {
     unit: '',
     yardstick: `fixed; ${String(doubted)} in doubt: ${String(carriedOut)} had been carried out, ${String(resent)} were sent again`,
   });
+  for (const [told, times] of unknown) console.log(`  ${String(times)} x ${told}`);
   atMost('writes refused', refused, { bar: 0, unit: '', yardstick: 'fixed; a call has 5 s' });
 });
