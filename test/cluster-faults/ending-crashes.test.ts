@@ -9,7 +9,7 @@ import type { FailPoint } from '../../src/lib/fail-points.js';
 import { arm, disarm, hasFired, startCrashHost } from '../support/crash.js';
 import { openebs, withCli } from '../support/cli.js';
 import { type Result, waitFor } from '../support/exec.js';
-import { closeAll, GRACE, initCluster, joinCluster, waitForVoters } from '../support/forming.js';
+import { closeAll, clusterOf, GRACE, initCluster, joinCluster, waitForVoters } from '../support/forming.js';
 import type { LabHost } from '../support/lab.js';
 import { repository } from '../support/lab-seed.js';
 import { createVolume, recordsOf, runOn, startIdle } from '../support/product.js';
@@ -54,8 +54,20 @@ async function isDown(host: LabHost): Promise<void> {
   );
 }
 
+/** One that was disabled before it was done ends its part when it is enabled, and comes back the next time. */
 async function comesBack(): Promise<void> {
-  await Promise.all(hosts.map((host) => host.ok('plugin', 'enable', 'openebs')));
+  await Promise.all(
+    hosts.map((host) =>
+      waitFor(
+        `${host.name} is enabled for good`,
+        async () => {
+          if ((await whatRuns(host)).startsWith('false')) await host.ok('plugin', 'enable', 'openebs');
+          return (await clusterOf(host)).etcd.usable;
+        },
+        { timeoutMs: 120_000, everyMs: 1000 },
+      ),
+    ),
+  );
   for (const host of hosts) await waitForVoters(host, 3);
   for (const host of hosts) expect(await runOn(host, 'kept', 'cat /data/word')).toBe('word');
   await waitFor(

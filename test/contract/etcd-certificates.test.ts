@@ -16,6 +16,7 @@ import { context, createMirror, until } from './state-contract.js';
 
 const log = createLog('silent');
 const ctx = context();
+const LEASE_MS = 6000;
 const YEAR_MS = 365 * 24 * 60 * 60 * 1000;
 const directories: string[] = [];
 let made: Certificates[];
@@ -112,7 +113,9 @@ describe('certificates of a running etcd', () => {
   it('are renewed with no call lost, no lease and no event: connections that are made later have the new ones', async () => {
     const mirror = createMirror();
     state.watch('/openebs/numbers/', mirror.listener);
-    const lease = await state.lease(ctx, 3000);
+    // As long as an election may take, twice over.
+    const lease = await state.lease(ctx, LEASE_MS);
+    const leased = delay(LEASE_MS + 1000);
     const writes = startWrites('numbers');
     await until(() => writes.count() > 20);
     const before = await serialsShown();
@@ -132,6 +135,7 @@ describe('certificates of a running etcd', () => {
     await until(() => writes.count() > later + 20);
     const count = await writes.end();
     await until(() => mirror.known.size === count);
+    await leased;
     expect(lease.lost.aborted).toBe(false);
   });
 
