@@ -5,11 +5,20 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { NodesMessage } from '../../src/admin/messages.js';
 import type { FailPoint } from '../../src/lib/fail-points.js';
 import { arm, disarm, hasFired, startCrashHost } from '../support/crash.js';
 import { openebs, withCli } from '../support/cli.js';
 import { type Result, waitFor } from '../support/exec.js';
-import { closeAll, clusterOf, GRACE, initCluster, joinCluster, waitForVoters } from '../support/forming.js';
+import {
+  admin,
+  closeAll,
+  clusterOf,
+  GRACE,
+  initCluster,
+  joinCluster,
+  waitForVoters,
+} from '../support/forming.js';
 import type { LabHost } from '../support/lab.js';
 import { repository } from '../support/lab-seed.js';
 import { createVolume, recordsOf, runOn, startIdle } from '../support/product.js';
@@ -133,16 +142,17 @@ test(
   { timeout: 600_000 },
   async () => {
     await c.powerOff();
-    const refused = await waitFor(
+    await waitFor(
       'it is known to be away',
       async () => {
-        const { code, stderr } = await openebs(a, 'cluster down');
-        expect(code).not.toBe(0);
-        return stderr.includes('is away') && stderr;
+        const { nodes } = await admin<NodesMessage>(a, 'GET', '/v1/nodes');
+        return nodes.some(({ hostname, state }) => hostname === 'end-c' && state === 'away');
       },
-      { timeoutMs: 90_000, everyMs: 2000 },
+      { timeoutMs: 90_000, everyMs: 1000 },
     );
-    expect(refused).toMatch(/node end-c \(.*--force/s);
+    const refused = await openebs(a, 'cluster down');
+    expect(refused.code).not.toBe(0);
+    expect(refused.stderr).toMatch(/node end-c \(.*is away.*--force/s);
     const forced = await openebs(a, 'cluster down --force');
     expect(forced.code, forced.stderr).toBe(0);
     for (const host of [a, b]) await isDown(host);
