@@ -3,8 +3,9 @@
  * its own, and goes on to the next when one throws without having made the call; what the policy throws after a call
  * decides whether all connections to that member are closed.
  *
- * - Members are taken that serve. Then those that answer that they cannot, as during an election. Last those that are
- *   silent, by turns: whoever has lost its power lets each call wait for the whole of its try.
+ * - Members are taken that serve. Then those that answer that they cannot, as during an election. Then those that let a
+ *   call wait, which may be for our own want of time to read the answer, by turns. Last those that are silent, by turns:
+ *   whoever has lost its power lets each call wait for the whole of its try.
  * - Connections are closed once for each time that a member falls silent. etcd3 would close them after each call that
  *   fails, also when a member says that it has no leader. Other calls that wait there would fail with it, and a
  *   hundred of them would each begin a TLS connection of its own.
@@ -25,8 +26,8 @@ interface Host {
   closedAt: number;
 }
 
-/** Whoever has let calls wait for so long is no better than one that says that it has no leader. */
-const SUSPECT_MS = 300;
+/** Whoever lets a call wait for so long gives way to those that answer. */
+const LATE_MS = 300;
 const neverAborted = new AbortController().signal;
 /** CANCELLED, DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE. */
 const failing = /^(?:\w+: )?(?:1|4|13|14) [A-Z_]+:/;
@@ -83,13 +84,12 @@ export class EtcdHosts {
     const best = Math.min(...this.#hosts.map((one) => this.#rank(one)));
     if (this.#rank(host) > best) return false;
     const equal = this.#hosts.filter((one) => this.#rank(one) === best);
-    return best < RANKS.silent || host.triedAt === Math.min(...equal.map(({ triedAt }) => triedAt));
+    return best < RANKS.late || host.triedAt === Math.min(...equal.map(({ triedAt }) => triedAt));
   }
 
   #rank({ state, waitingSince }: Host): number {
-    return waitingSince !== undefined && this.#now() - waitingSince >= SUSPECT_MS
-      ? RANKS.silent
-      : RANKS[state];
+    const isLate = waitingSince !== undefined && this.#now() - waitingSince >= LATE_MS;
+    return isLate ? Math.max(RANKS[state], RANKS.late) : RANKS[state];
   }
 
   /** The error to go on with: as it is where the connections are to be closed. */
@@ -118,4 +118,4 @@ export class EtcdHosts {
   }
 }
 
-const RANKS: Readonly<Record<Host['state'], number>> = { serves: 0, refuses: 1, silent: 2 };
+const RANKS: Readonly<Record<Host['state'] | 'late', number>> = { serves: 0, refuses: 1, late: 2, silent: 3 };

@@ -106,6 +106,26 @@ describe('the choice of a member', () => {
     expect(await call()).toBe('0 well');
   });
 
+  it('prefers who lets a call wait to who was silent', async () => {
+    failing.set(0, late);
+    await call();
+    for (const member of [1, 2]) {
+      first = member;
+      void call(() => new Promise(() => undefined));
+    }
+    now += 1000;
+    expect(new Set(await calls(4))).toEqual(new Set(['1 well']));
+    for (const member of [1, 2]) failing.set(member, late);
+    await calls(2);
+    now += 1000;
+    expect(
+      (await calls(6))
+        .map((told) => told[0])
+        .toSorted()
+        .join(''),
+    ).toBe('001122');
+  });
+
   it('learns nothing from a stream that could be opened', async () => {
     failing.set(0, refused);
     await call();
