@@ -76,7 +76,7 @@ export function sleep(ms: number): Promise<void> {
 }
 
 export interface WaitOptions {
-  /** Default 30 s. */
+  /** Default 60 s. */
   readonly timeoutMs?: number;
   readonly everyMs?: number;
   /** True when waiting on is pointless. */
@@ -92,7 +92,7 @@ export async function waitFor<T>(
   ask: () => Promise<T | undefined | false> | T | undefined | false,
   options: WaitOptions = {},
 ): Promise<T> {
-  const timeoutMs = options.timeoutMs ?? 30_000;
+  const timeoutMs = options.timeoutMs ?? 60_000;
   const until = Date.now() + timeoutMs;
   let why = '';
   do {
