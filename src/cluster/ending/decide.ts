@@ -1,6 +1,6 @@
 /**
- * Decides that the whole cluster is taken down: never below containers that use volumes, nor without a host that could
- * have told of some. Asked first with a lease, then looked once more, then decided: an attachment is made only where
+ * Decides that the whole cluster is taken down: never below containers that use volumes, nor, unless that is forced, without
+ * a host that could have told of some. Asked first with a lease, then looked once more, then decided: an attachment is made only where
  * nobody has asked, so none can come between.
  */
 import { randomUUID } from 'node:crypto';
@@ -70,14 +70,16 @@ async function decide(
       `${named(away)} ${away.length > 1 ? 'are' : 'is'} away: bring them back, or take them out with "docker openebs ` +
         'cluster remove-node". With --force the others are taken down, and what these have stays',
     );
-  await refuseUsed(ctx, state);
+  // What hosts that are away or were removed have in use stays as it is.
+  const asks = force ? (node: string) => alive.includes(node) : () => true;
+  await refuseUsed(ctx, state, asks);
   const asked = { schema: 1, id: randomUUID(), cluster, purge, nodes: alive, decided: false } as const;
   const lease = await state.lease(ctx, ASK_TTL_MS);
   const put = { put: keys.ending, value: records.ending.encode(asked), lease };
   const { ok } = await state.transact(ctx, { if: [{ key: keys.ending, absent: true }], then: [put] });
   if (!ok) throw askedTwice();
   try {
-    await refuseUsed(ctx, state);
+    await refuseUsed(ctx, state, asks);
     const decided: EndingRecord = { ...asked, decided: true };
     const value = records.ending.encode(decided);
     const same = await unchanged(ctx, state, asked.id);
@@ -124,9 +126,11 @@ function named(hosts: readonly Host[]): string {
 }
 
 /** @throws `in_use` */
-async function refuseUsed(ctx: Ctx, state: State): Promise<void> {
+async function refuseUsed(ctx: Ctx, state: State, asks: (node: string) => boolean): Promise<void> {
   const { entries } = await state.range(ctx, keys.attachments);
-  const used = entries.map(({ key, value }) => records.attachment.decode(key, value));
+  const used = entries
+    .map(({ key, value }) => records.attachment.decode(key, value))
+    .filter(({ node }) => asks(node));
   if (used.length === 0) return;
   const names = used.map(({ volume, node }) => `${volume} (on node ${node})`).toSorted();
   throw new AppError(

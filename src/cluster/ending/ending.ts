@@ -92,7 +92,13 @@ class WatchedEnding implements HostEnding {
     const found = await readEnding(ctx, state);
     // Somebody has carried it out, and is back already: so all had told.
     if (found === null && this.#isTold) return true;
-    if (found?.decided !== true) return forgetEnded(this.#deps);
+    if (found?.decided !== true) {
+      // It was carried out without this host, which has not told yet.
+      if (!this.#isTold) this.#ending = null;
+      return forgetEnded(this.#deps);
+    }
+    // Decided while this host was away: what it has stays.
+    if (found.purge && !found.nodes.includes(node)) return false;
     if ((await readEnded(this.#deps)) === found.id) {
       await clear(ctx, state, found);
       return false;

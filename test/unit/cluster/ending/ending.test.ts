@@ -136,6 +136,15 @@ describe('the decision', () => {
     expect((await decideEnding(ctx, state, { ...keep, force: true })).waitingFor).toEqual(['a', 'b']);
   });
 
+  it('leaves what hosts that are away or were removed have in use, only where that is asked for', async () => {
+    await addNode('c', false);
+    await addVolume('db', idA, 'c');
+    await addAttachment('db', idA, 'c');
+    await addAttachment('web', idB, 'removed');
+    await expect(decideEnding(ctx, state, keep)).rejects.toMatchObject({ code: 'unavailable' });
+    expect((await decideEnding(ctx, state, { ...keep, force: true })).waitingFor).toEqual(['a', 'b']);
+  });
+
   it('waits no more for a host that was removed', async () => {
     await decideEnding(ctx, state, keep);
     await state.transact(ctx, { if: [], then: [{ delete: keys.node('b') }] });
@@ -261,6 +270,32 @@ describe("a host's part", () => {
     await finish(paths, 'a', ['openebs-etcd']);
     expect(readdirSync(own('a'))).toEqual(['pools']);
     expect(readdirSync(join(own('a'), 'pools/default'))).toEqual([idB, '3'.repeat(8)]);
+  });
+
+  it('takes no data from a host that was away when it was decided', async () => {
+    makeHost('c');
+    await addNode('c', false);
+    await addVolume('db', idA, 'c');
+    const mine = makeData('c', idA);
+    await decideEnding(ctx, state, { ...purge, force: true });
+    const late = begin('c', dataPlane());
+    const hosts = [begin('a', dataPlane()), begin('b', dataPlane())];
+    await Promise.all(hosts.map(({ done }) => done));
+    expect(existsSync(mine)).toBe(true);
+    expect([removed.filter((what) => what.startsWith('c')), late.ending.begun, late.restarts]).toEqual([
+      [],
+      false,
+      0,
+    ]);
+  });
+
+  it('is over for a host that could not carry it out before the others were back', async () => {
+    const one = begin('a', dataPlane());
+    hookFailPoints(() => Promise.reject(new Error('the engine is away')));
+    await decideEnding(ctx, state, keep);
+    await expect.poll(() => one.ending.begun).toBe(true);
+    await state.transact(ctx, { if: [], then: [{ delete: keys.ending }] });
+    await expect.poll(() => one.ending.begun).toBe(false);
   });
 
   it('is undone by the first host that is enabled again, and by none that has it before itself', async () => {
