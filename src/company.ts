@@ -34,6 +34,7 @@ import { records } from './state/records.js';
 import type { Replica } from './state/replica.js';
 import type { State } from './state/state.js';
 import type { Liveness } from './volumes/liveness.js';
+import type { StartingService } from './volumes/starting-service.js';
 
 export interface CompanyParts {
   readonly config: Config;
@@ -46,6 +47,7 @@ export interface CompanyParts {
   readonly replica: Replica;
   readonly liveness: Liveness;
   readonly roles: RoleContainers;
+  readonly service: Pick<StartingService, 'pause'>;
   readonly restart: (why: string) => void;
 }
 
@@ -120,7 +122,7 @@ function createActions(
   parts: CompanyParts,
   { own, running, hostname }: Pick<ClusterActionsDeps, 'own' | 'hostname'> & { running: Running | null },
 ): ClusterActions {
-  const { config, identity, paths, replica, state } = parts;
+  const { config, identity, paths, replica, service, state } = parts;
   return createClusterActions({
     own,
     running: () => running,
@@ -130,6 +132,7 @@ function createActions(
     hostname,
     state,
     clusterId: () => clusterIdOf(replica),
+    pause: (caller, why) => service.pause(caller, why),
     volumes: () => replica.list(keys.volumes).map(({ key }) => key.slice(keys.volumes.length)),
     discover: (caller, specification, { addresses, authority }) =>
       createDiscovery(parseDiscovery(specification), {
@@ -138,9 +141,7 @@ function createActions(
         fingerprint: authority,
       }).find(caller),
     restart: (why) => {
-      setTimeout(() => {
-        parts.restart(why);
-      }, RESTART_MS);
+      setTimeout(parts.restart, RESTART_MS, why);
     },
   });
 }

@@ -33,6 +33,8 @@ export interface ClusterActionsDeps {
   readonly clusterId: () => string | null;
   /** Names of all volumes that are known here. */
   readonly volumes: () => readonly string[];
+  /** Nothing is made or mounted here until the answer is called; resolves when what was under way has ended. */
+  readonly pause: (ctx: Ctx, why: string) => Promise<() => void>;
   /** Hosts that may be of the cluster, as the specification of a discovery finds them. */
   readonly discover: (ctx: Ctx, specification: string, token: JoinToken) => Promise<readonly Candidate[]>;
   /** Ends this process a moment later; the engine starts the next. */
@@ -62,6 +64,8 @@ export interface ClusterActions {
 
 const LOOK_MS = 5000;
 const LEAVE_MS = 60_000;
+/** A create or mount ends within the time that the engine gives it, mostly at once. */
+const PAUSE_MS = 30_000;
 const POLL_MS = 500;
 
 export function createClusterActions(deps: ClusterActionsDeps): ClusterActions {
@@ -113,23 +117,43 @@ async function join(
   const membership = own.membership();
   if (sumOf(new X509Certificate(ca).raw) === token.authority)
     return { cluster: deps.clusterId(), advertise: membership.advertise };
-  refuseToMove(deps);
+  refuseToMove(deps, deps.volumes());
   const candidates = await deps.discover(ctx, wish.discovery ?? 'token', token);
-  const joined = await askToJoin(ctx, candidates, {
-    token,
-    node: deps.node,
-    hostname: await deps.hostname(ctx).catch(() => ''),
-    advertise: wish.advertise ?? null,
-    port: deps.port,
+  const pause = () => deps.pause(withDeadline(ctx, PAUSE_MS), 'this host joins another cluster');
+  return whilePaused(pause, async () => {
+    refuseToMove(deps, await volumesNow(ctx, deps));
+    const joined = await askToJoin(ctx, candidates, {
+      token,
+      node: deps.node,
+      hostname: await deps.hostname(ctx).catch(() => ''),
+      advertise: wish.advertise ?? null,
+      port: deps.port,
+    });
+    await decideTransition(paths, { kind: 'join', ...joined });
+    restart(`this host joins cluster ${joined.cluster}`);
+    return { cluster: joined.cluster, advertise: joined.advertise };
   });
-  await decideTransition(paths, { kind: 'join', ...joined });
-  restart(`this host joins cluster ${joined.cluster}`);
-  return { cluster: joined.cluster, advertise: joined.advertise };
+}
+
+/** What would be made or mounted after the last look would be out of reach afterwards; so it is paused, until this process ends. */
+async function whilePaused<T>(pause: () => Promise<() => void>, operation: () => Promise<T>): Promise<T> {
+  const resume = await pause();
+  try {
+    return await operation();
+  } catch (reason) {
+    resume();
+    throw reason;
+  }
+}
+
+/** The replica may be behind. Where etcd does not answer nothing can have been made. */
+async function volumesNow(ctx: Ctx, { state, volumes }: ClusterActionsDeps): Promise<readonly string[]> {
+  const found = await state.range(withDeadline(ctx, LOOK_MS), keys.volumes).catch(() => null);
+  return found ? found.entries.map(({ key }) => key.slice(keys.volumes.length)) : volumes();
 }
 
 /** What this host has would be out of reach afterwards. */
-function refuseToMove({ own, volumes }: ClusterActionsDeps): void {
-  const names = volumes();
+function refuseToMove({ own }: ClusterActionsDeps, names: readonly string[]): void {
   if (names.length > 0)
     throw new AppError(
       'conflict',
@@ -183,10 +207,24 @@ async function setVoters(ctx: Ctx, { state }: ClusterActionsDeps, voters: 1 | 3 
     throw new AppError('conflict', 'somebody else has just set the number of voters: look, and try again');
 }
 
-async function leave(ctx: Ctx, deps: ClusterActionsDeps, { force }: { force: boolean }): Promise<Changing> {
-  const { own, node, paths, restart, running, state } = deps;
-  if (own.membership().advertise === null)
+async function leave(ctx: Ctx, deps: ClusterActionsDeps, wish: { force: boolean }): Promise<Changing> {
+  if (deps.own.membership().advertise === null)
     throw new AppError('conflict', 'this host is alone: there is nothing to leave');
+  const pause = () =>
+    deps.pause(withDeadline(ctx, PAUSE_MS), 'this host leaves its cluster').catch((reason: unknown) => {
+      if (!wish.force) throw reason;
+      ctx.log.warn({ err: reason }, 'this host leaves below what is being made or mounted');
+      return () => undefined;
+    });
+  return whilePaused(pause, () => leaveNow(ctx, deps, wish));
+}
+
+async function leaveNow(
+  ctx: Ctx,
+  deps: ClusterActionsDeps,
+  { force }: { force: boolean },
+): Promise<Changing> {
+  const { node, paths, restart, running, state } = deps;
   try {
     if (!force) await refuseDuties(ctx, state, node);
     await giveUpMember(ctx, deps);

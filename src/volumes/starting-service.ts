@@ -1,10 +1,12 @@
 import type { Ctx } from '../context.js';
 import { withDeadline } from '../context.js';
 import { AppError } from '../errors.js';
+import { sleep } from '../lib/sleep.js';
 import type { VolumeService, VolumeView } from './volume-service.js';
 
 /** Below the engine's shortest limit for a call, so that it reads our words and not its own. */
 const PATIENCE_MS = 20_000;
+const POLL_MS = 20;
 
 /**
  * Stands in from the first moment, because the engine gives up a plugin whose socket is late: each call waits
@@ -14,6 +16,9 @@ export class StartingService implements VolumeService {
   readonly #real = Promise.withResolvers<VolumeService>();
   #service: VolumeService | null = null;
   #waitingFor = 'the plugin to start';
+  #paused: string | null = null;
+  /** Names of the volumes that are being made or mounted. */
+  readonly #underWay = new Map<symbol, string>();
 
   get waitingFor(): string | null {
     return this.#service ? null : this.#waitingFor;
@@ -28,8 +33,30 @@ export class StartingService implements VolumeService {
     this.#real.resolve(service);
   }
 
+  /**
+   * Nothing is made and nothing mounted from now on, until the answer is called. Resolves when what was under way has
+   * ended: what is recorded then stays so.
+   * @throws AppError `conflict` while it is paused already, `in_use` with what is still under way when the time is over
+   */
+  async pause(ctx: Ctx, why: string): Promise<() => void> {
+    if (this.#paused !== null) throw new AppError('conflict', this.#paused);
+    this.#paused = why;
+    while (this.#underWay.size > 0) {
+      if (ctx.signal.aborted) {
+        this.#paused = null;
+        const names = [...new Set(this.#underWay.values())].join(', ');
+        throw new AppError('in_use', `volumes are being made or mounted here: ${names}; try again`);
+      }
+      await sleep(POLL_MS, ctx.signal);
+    }
+    return () => {
+      this.#paused = null;
+    };
+  }
+
   async create(ctx: Ctx, name: string, options: Readonly<Record<string, string>>): Promise<void> {
-    await (await this.#get(ctx)).create(ctx, name, options);
+    const service = await this.#get(ctx);
+    await this.#unlessPaused(name, () => service.create(ctx, name, options));
   }
 
   async remove(ctx: Ctx, name: string): Promise<void> {
@@ -37,7 +64,8 @@ export class StartingService implements VolumeService {
   }
 
   async mount(ctx: Ctx, name: string, mountId: string): Promise<string> {
-    return (await this.#get(ctx)).mount(ctx, name, mountId);
+    const service = await this.#get(ctx);
+    return this.#unlessPaused(name, () => service.mount(ctx, name, mountId));
   }
 
   async unmount(ctx: Ctx, name: string, mountId: string): Promise<void> {
@@ -51,6 +79,21 @@ export class StartingService implements VolumeService {
   list(): readonly VolumeView[] {
     if (this.#service) return this.#service.list();
     throw this.#notYet();
+  }
+
+  async #unlessPaused<T>(name: string, operation: () => Promise<T>): Promise<T> {
+    if (this.#paused !== null)
+      throw new AppError(
+        'unavailable',
+        `volume ${name} cannot be had: ${this.#paused}; try again in a moment`,
+      );
+    const key = Symbol(name);
+    this.#underWay.set(key, name);
+    try {
+      return await operation();
+    } finally {
+      this.#underWay.delete(key);
+    }
   }
 
   async #get(ctx: Ctx): Promise<VolumeService> {

@@ -70,3 +70,47 @@ describe('the service that stands in at the start', () => {
     expect(calls).toEqual([]);
   });
 });
+
+describe('a pause', () => {
+  it('waits for what is being made or mounted, refuses what comes then, and lets the rest through', async () => {
+    const starting = new StartingService();
+    const { service, calls } = realService();
+    const held = Promise.withResolvers<string>();
+    starting.ready({ ...service, mount: () => held.promise });
+    const mounting = starting.mount(caller(), 'db', 'a');
+    await new Promise((resolve) => setImmediate(resolve));
+    let isPaused = false;
+    const pausing = starting.pause(caller(), 'this host leaves').then((resume) => {
+      isPaused = true;
+      return resume;
+    });
+    await expect(starting.create(caller(), 'web', {})).rejects.toThrow(
+      'volume web cannot be had: this host leaves; try again in a moment',
+    );
+    await expect(starting.pause(caller(), 'another')).rejects.toMatchObject({ code: 'conflict' });
+    await new Promise((resolve) => setTimeout(resolve, 60));
+    expect(isPaused).toBe(false);
+    held.resolve('/mnt/data');
+    expect(await mounting).toBe('/mnt/data');
+    const resume = await pausing;
+    await expect(starting.mount(caller(), 'db', 'b')).rejects.toMatchObject({ code: 'unavailable' });
+    await starting.unmount(caller(), 'db', 'a');
+    await starting.get(caller(), 'db');
+    await starting.remove(caller(), 'db');
+    resume();
+    await starting.create(caller(), 'web', {});
+    expect(calls).toEqual(['unmount db a', 'get db', 'remove db', 'create web']);
+  });
+
+  it('is given up with the names of what takes too long, and nothing is refused any more', async () => {
+    const starting = new StartingService();
+    const { service } = realService();
+    starting.ready({ ...service, create: () => new Promise(() => undefined) });
+    void starting.create(caller(), 'big', {});
+    await new Promise((resolve) => setImmediate(resolve));
+    await expect(starting.pause(caller(AbortSignal.timeout(50)), 'this host leaves')).rejects.toThrow(
+      'volumes are being made or mounted here: big; try again',
+    );
+    expect(await starting.mount(caller(), 'db', 'a')).toBe('/mnt/data');
+  });
+});
