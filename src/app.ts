@@ -17,6 +17,7 @@ import { changeCluster, inCluster, keepCompany, type KeptCompany, recoverCluster
 import type { Config } from './config.js';
 import type { Ctx } from './context.js';
 import { loadDataPlaneImage, withImage, type DataPlaneImage } from './dataplane/data-plane-image.js';
+import { activityOf } from './dataplane/device-activity.js';
 import { makeDirectories } from './dataplane/directories.js';
 import { createFileSystems } from './dataplane/file-system.js';
 import { createHostPaths, type HostPaths } from './dataplane/host-paths.js';
@@ -247,6 +248,7 @@ async function buildVolumes(ctx: Ctx, known: KnownParts & Pick<UpkeepDeps, 'isEn
     startUnmounted: (caller: Ctx, volumes: ReadonlySet<string>) =>
       parts.engine.startUnmounted(caller, volumes),
     engineAnswers: (caller: Ctx) => parts.engine.answers(caller),
+    activityOf,
     background: ctx,
   };
   const shared = { ...deps, converger: new Converger(deps) };

@@ -40,7 +40,10 @@ const volume = z.looseObject({
   pool,
   /** creating: target not up yet. ready. removing: no way back. */
   status: z.enum(['creating', 'ready', 'removing']),
-  /** Of one that is being removed: it was never ready, so no data of it can be on a disk that is away now. */
+  /**
+   * Of one that is being removed: its data need not be found. It was never ready, so none can be on a disk that is away now;
+   * or its host has found it, and deletes it.
+   */
   neverReady: z.boolean().optional(),
   /** True once mkfs has succeeded; mkfs never runs again after that. */
   formatted: z.boolean(),

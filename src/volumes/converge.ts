@@ -18,7 +18,7 @@ import { AppError, hasCode } from '../errors.js';
 import { failPoint } from '../lib/fail-points.js';
 import type { VolumeRecord } from '../state/records.js';
 import { claimAttachment, whereAway, type ClaimDeps } from './claim.js';
-import { namingPool } from './data-check.js';
+import { deleteData, namingPool } from './data-check.js';
 import { DeadDevices } from './dead-devices.js';
 import { Detachable } from './detachable.js';
 import { isThere, judgeMount } from './judge.js';
@@ -106,8 +106,7 @@ export class Converger {
       closeTarget: (ctx, situation) => this.#serve(ctx, situation, 'nobody'),
       releaseAttachment: (ctx, { wanted }) => records.release(ctx, wanted.volume.id, node),
       stopTarget: (ctx, { wanted }) => targets.remove(ctx, wanted.volume.id),
-      deleteBacking: (_ctx, { wanted: { volume } }) =>
-        targets.deleteBacking(volume.pool, volume.id, volume.neverReady !== true),
+      deleteBacking: (ctx, { wanted: { volume } }) => deleteData(ctx, deps, volume),
       deleteRecords: (ctx, { wanted }) => records.delete(ctx, wanted.volume),
     };
   }

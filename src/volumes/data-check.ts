@@ -1,4 +1,5 @@
 /** Whether the data of volumes that this host keeps is where its records say. */
+import type { Ctx } from '../context.js';
 import type { Targets } from '../dataplane/target.js';
 import { AppError, hasCode } from '../errors.js';
 import type { VolumeRecord } from '../state/records.js';
@@ -13,6 +14,18 @@ interface Deps {
 /** A record that is removed while the disk with its data is not mounted would leave data that nobody knows. */
 export async function checkRemovable(deps: Deps, volume: VolumeRecord): Promise<void> {
   if (volume.status === 'ready' && isKeptHere(deps, volume)) await deps.targets.checkPoolHolds(volume.pool);
+}
+
+/**
+ * Whoever asked for the removal may be another host, and the disk of the pool not mounted here yet: data that is not found
+ * is gone only where other data is. Noted before it goes: a crash after it leaves an empty pool as well.
+ */
+export async function deleteData(ctx: Ctx, { records, targets }: Deps, volume: VolumeRecord): Promise<void> {
+  if (volume.neverReady !== true) {
+    await targets.checkPoolHolds(volume.pool);
+    await records.change(ctx, volume, (now) => ({ ...now, neverReady: true }));
+  }
+  await targets.deleteBacking(volume.pool, volume.id, false);
 }
 
 /**

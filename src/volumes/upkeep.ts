@@ -10,16 +10,26 @@ import { FORGOTTEN_MS, type VolumeWork, type VolumeWorkDeps } from './volume-wor
 export interface UpkeepDeps extends VolumeWorkDeps {
   readonly work: VolumeWork;
   readonly mountTimeoutMs: number;
+  /** Changes with what is read from a device or written to it; null: nobody can tell. */
+  readonly activityOf: (device: string) => Promise<string | null>;
   /** What serves volumes is being taken away for good: nothing is brought back. Absent: never. */
   readonly isEnding?: () => boolean;
 }
 
 const YIELD_MS = 2000;
+/**
+ * How long a device must be idle before a mount without a container is forgotten. The engine copies what an image has at the
+ * mountpoint into a new volume before there is a container in its list. ext4 writes its log every 5 s; what else has changed
+ * is written when it is 30 s old.
+ */
+const IDLE_MS: Readonly<Record<VolumeRecord['fs'], number>> = { ext4: 10_000, xfs: 40_000, btrfs: 40_000 };
 /** A volume that is stuck takes its whole time: the others do not wait for it. */
 const RECONCILED_AT_ONCE = 4;
 
 export class Upkeep {
   readonly #deps: UpkeepDeps;
+  /** Volume id -> what its device had done, and since when it is idle. */
+  readonly #activities = new Map<string, { readonly seen: string; readonly since: number }>();
 
   constructor(deps: UpkeepDeps) {
     this.#deps = deps;
@@ -69,12 +79,15 @@ export class Upkeep {
     const mounted = records
       .volumes()
       .filter(({ id }) => counts.total(id) > 0 || isAttachedTo(records, id, node));
-    await Promise.allSettled(
-      mounted.map(({ name }) => {
+    // Looked at from the start on, so that the first pass knows.
+    const ofEarlier = mounted.filter(({ id }) => !counts.hasOwn(id));
+    await Promise.allSettled([
+      ...ofEarlier.map(({ id }) => this.#idleMs(withDeadline(ctx, YIELD_MS), id)),
+      ...mounted.map(({ name }) => {
         const limited = withDeadline(ctx, YIELD_MS);
         return work.locks.run(limited, name, () => converger.yieldDevice(limited, name));
       }),
-    );
+    ]);
   }
 
   /** Never throws: not for a record that is damaged or of a newer version either, which is told in Status. */
@@ -133,18 +146,38 @@ export class Upkeep {
    * without a count has lost it. Answers false when nobody can tell whether the volume is still held.
    */
   async #recount(ctx: Ctx, volume: VolumeRecord): Promise<boolean> {
-    const { records, counts, usersOf, node, work, engineAnswers } = this.#deps;
+    const { records, counts, usersOf, node, engineAnswers } = this.#deps;
     const isCounted = counts.total(volume.id) > 0;
     if (!isCounted && records.attachment(volume.id)?.node !== node) return true;
     // A starting engine takes the question and lets it wait, and with it the mounts that it waits for itself.
     const users = (await engineAnswers(ctx)) ? await usersOf(ctx, volume.name).catch(() => null) : null;
     if (users === null) return isCounted;
     if (users.length > 0) await this.#countHolders(volume, users.length);
-    else if (isCounted && (!counts.hasOwn(volume.id) || work.quietMs(volume.name) > FORGOTTEN_MS)) {
+    else if (isCounted && (await this.#isForgotten(ctx, volume))) {
       ctx.log.warn({ volume: volume.name }, 'mounts that no container holds any more: forgotten');
+      this.#activities.delete(volume.id);
       await counts.clear(volume.id);
     }
     return true;
+  }
+
+  async #isForgotten(ctx: Ctx, { id, name, fs }: VolumeRecord): Promise<boolean> {
+    const { counts, work } = this.#deps;
+    if (counts.hasOwn(id) && work.quietMs(name) <= FORGOTTEN_MS) return false;
+    return (await this.#idleMs(ctx, id)) >= IDLE_MS[fs];
+  }
+
+  /** For how long nothing has been read from its device or written to it, as far as it was looked at. */
+  async #idleMs(ctx: Ctx, id: string): Promise<number> {
+    const { activityOf, initiator } = this.#deps;
+    const device = (await initiator.observe(ctx, id)).status?.device;
+    const seen = device == null ? null : await activityOf(device);
+    if (seen === null) return Infinity;
+    const now = performance.now();
+    const before = this.#activities.get(id);
+    if (before?.seen === seen) return now - before.since;
+    this.#activities.set(id, { seen, since: now });
+    return 0;
   }
 
   async #countHolders(volume: VolumeRecord, holders: number): Promise<void> {

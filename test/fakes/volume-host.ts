@@ -186,6 +186,7 @@ export function createVolumeHost(): VolumeHost {
         paths: createHostPaths(directory, join(directory, 'mnt')),
         ports: { first: 51_100, last: 51_199 },
         engineAnswers: () => Promise.resolve(true),
+        activityOf: () => Promise.resolve(null),
         usersOf: (_ctx: Ctx, volume: string) => Promise.resolve(host.users(volume)),
         defaults: { sizeBytes: 2 ** 30, fs: 'ext4' as const, pool: 'default' },
         targetAddress: '127.0.0.1',

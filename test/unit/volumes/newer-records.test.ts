@@ -50,6 +50,7 @@ beforeEach(async () => {
     paths: createHostPaths(directory, '/mnt'),
     ports: { first: 51_000, last: 51_099 },
     engineAnswers: () => Promise.resolve(true),
+    activityOf: () => Promise.resolve(null),
     usersOf: () => Promise.resolve([]),
     startUnmounted: () => Promise.resolve({ started: [], failed: [] }),
     defaults: { sizeBytes: 2 ** 30, fs: 'ext4' as const, pool: 'default' },

@@ -31,6 +31,7 @@ let stateDown = false;
 /** Who has volumes mounted, by the engine's word; an error when it does not answer. */
 let users: string[] | AppError = [];
 /** Why a container that waits cannot be started. */
+let activity: string | null;
 let refusal: string | null = null;
 let engineUp = true;
 let isEnding = false;
@@ -52,6 +53,7 @@ beforeEach(() => {
   users = [];
   engineUp = true;
   isEnding = false;
+  activity = null;
   refusal = null;
   started = [];
   replicas = [];
@@ -99,6 +101,7 @@ async function start(node = 'node-a', here = plane): Promise<LocalVolumeService 
     paths: createHostPaths(directory, '/mnt'),
     ports: { first: 51_000, last: 51_099 },
     engineAnswers: () => Promise.resolve(engineUp),
+    activityOf: () => Promise.resolve(activity),
     startUnmounted: (_ctx: Ctx, volumes: ReadonlySet<string>) => {
       if (!engineUp) return Promise.reject(new AppError('unavailable', 'the engine does not answer'));
       started.push(...volumes);
@@ -790,6 +793,25 @@ describe('the timer, comparing counts with containers', () => {
     expect(plane.world.mounts.size).toBe(0);
   });
 
+  it('forgets nothing whose device is being read or written: the engine fills a new volume for a container to be', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    try {
+      const earlier = await start();
+      await earlier.create(ctx, 'db', {});
+      await earlier.mount(ctx, 'db', 'a');
+      const service = await start();
+      for (activity of ['1 0', '1 7', '1 9']) {
+        await service.upkeep.reconcile(ctx);
+        vi.advanceTimersByTime(15_000);
+      }
+      expect(service.list()).toMatchObject([{ status: { mountsHere: 1 } }]);
+      await service.upkeep.reconcile(ctx);
+      expect(service.list()).toMatchObject([{ status: { mountsHere: 0, attachedTo: '' } }]);
+    } finally {
+      vi.useRealTimers();
+    }
+  });
+
   it('leaves what it counted itself alone for a while: its container is not in the list yet', async () => {
     const service = await start();
     await service.create(ctx, 'db', {});
@@ -1036,6 +1058,37 @@ describe('a pool whose disk is not mounted', () => {
     plane.world.emptyPool = false;
     await service.remove(ctx, 'db');
     nothingIsLeft();
+  });
+
+  it('keeps the record of one that was removed on another host meanwhile, until its data is found', async () => {
+    const service = await start();
+    await service.create(ctx, 'db', {});
+    const key = keys.volume('db');
+    const { value = '', modRevision = 0 } = (await memory.get(ctx, key)) ?? {};
+    const removing = JSON.stringify({
+      ...(JSON.parse(value) as object),
+      status: 'removing',
+      neverReady: false,
+    });
+    await memory.transact(ctx, { if: [{ key, modRevision }], then: [{ put: key, value: removing }] });
+    plane.world.emptyPool = true;
+    await vi.waitFor(async () => {
+      await service.upkeep.reconcile(ctx);
+      expect((await service.get(ctx, 'db')).status).toMatchObject({
+        state: 'removing',
+        error: expect.stringContaining('pool default is empty') as string,
+      });
+    });
+    plane.world.emptyPool = false;
+    plane.dieAt(0, 'after', () => undefined);
+    await service.upkeep.reconcile(ctx);
+    expect(plane.effects.at(-1)).toMatch(/^deleteBacking/);
+    plane.revive();
+    // A crash after the data was deleted leaves an empty pool as well.
+    plane.world.emptyPool = true;
+    await (await start()).upkeep.reconcile(ctx);
+    nothingIsLeft();
+    expect(await storedKeys()).toEqual([]);
   });
 
   it('is no question for a volume beside one whose record is damaged', async () => {
