@@ -3,8 +3,8 @@
  * What one event costs is the number of policies, however many objects there are.
  *
  * INVARIANT: a policy that fails harms nobody else. What it gave for an object before stays until it gives something else
- * or the object goes; it is told what failed, and one that takes its time again and again is left out until it changes. What failed
- * for another reason than the policy is thrown at the end, to be tried again.
+ * or the object goes; it is told what failed, and one that takes its time again and again is left out until it changes. What may
+ * have failed for another reason than the policy is thrown at the end, to be tried again.
  */
 import type { Inspected, ObjectKind } from '../docker/objects.js';
 import { AppError, hasCode } from '../errors.js';
@@ -35,6 +35,8 @@ export interface PolicyProblem {
   readonly problem: string;
 }
 
+/** What may be another way the next time: a busy machine, a full registry. */
+const PASSING = ['unavailable', 'deadline_exceeded', 'no_space'] as const;
 const NOTHING: ReadonlyMap<string, string> = new Map();
 /** So often too slow, and it is left out; five that were in time make good for one. */
 const SLOW_LIMIT = 5;
@@ -87,7 +89,7 @@ export class Evaluation {
     if (unfinished.length > 0) throw unfinished[0];
   }
 
-  /** @throws AppError `unavailable` when that is not the policy's answer: another try may bring it. */
+  /** @throws AppError with a code of `PASSING` when that is not the policy's answer: another try may bring it. */
   async #evaluate(policy: Policy, subject: Subject): Promise<void> {
     const { kind, id, name } = subject;
     const startMs = performance.now();
@@ -102,7 +104,7 @@ export class Evaluation {
       if (!this.#isCurrent(policy)) return;
       failed = true;
       this.#failed(policy, `${kind} ${name}`, reason);
-      if (hasCode(reason, 'unavailable')) throw reason;
+      if (hasCode(reason, ...PASSING)) throw reason;
     } finally {
       this.#options.evaluated?.({ policy: policy.name, kind, tookMs: performance.now() - startMs, failed });
     }

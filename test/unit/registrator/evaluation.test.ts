@@ -72,7 +72,9 @@ describe('policies over objects', () => {
     evaluation = new Evaluation({ registry: createRegistry({ want }, log, 100), node, log });
     let length = 40;
     evaluation.add(policy('own', ({ id }) => (length === 0 ? null : { [`/p/${id}`]: 'x'.repeat(length) })));
-    for (const id of ['1', '2', '3']) await is(id, container('a', ''));
+    for (const id of ['1', '2']) await is(id, container('a', ''));
+    // It has its turn when there is room: whoever looks has to look again.
+    await expect(is('3', container('a', ''))).rejects.toMatchObject({ code: 'no_space' });
     expect([...wanted.keys()]).toEqual(['/p/1', '/p/2']);
     expect(evaluation.problems.map(({ problem }) => problem)).toEqual([
       'all that policies register of this host would have more than 100 characters',
@@ -198,11 +200,14 @@ describe('policies over objects', () => {
       throw new AppError('deadline_exceeded', 'it took longer than 100 ms');
     });
     evaluation.add(slow);
-    for (let count = 0; count < 8; count += 1) await is('1', container('test-1', ''));
+    const look = () => is('1', container('test-1', ''));
+    // A busy machine, perhaps: whoever looks has to look again.
+    for (let count = 0; count < 5; count += 1) await expect(look()).rejects.toThrow('longer than 100 ms');
+    for (let count = 0; count < 3; count += 1) await look();
     expect(runs).toBe(5);
     expect(evaluation.problems[0]!.problem).toContain('left out until it is changed');
     evaluation.add(slow);
-    await is('1', container('test-1', ''));
+    await expect(look()).rejects.toThrow('longer than 100 ms');
     expect(runs).toBe(6);
   });
 
