@@ -14,7 +14,7 @@ import { type Certificates, ensureCertificates } from './certificates.js';
 import { type Backups, type BackupsDeps, createBackups } from './backup/backups.js';
 import { recover } from './backup/recover.js';
 import { type Company, keepCompany, type Running } from './among-peers.js';
-import { refuseCopy } from './formation/copies.js';
+import { refuseCopy, refuseStranger } from './formation/copies.js';
 import { hasLog, putAside, readIncarnation } from './formation/incarnation.js';
 import { alone, type Membership, readMembership, urlOf, writeMembership } from './formation/membership.js';
 import type { Recovery } from './formation/transition.js';
@@ -185,9 +185,11 @@ class OpenedCluster implements OwnCluster {
   async #refuseCopy(ctx: Ctx): Promise<void> {
     const { advertise, endpoints } = this.#membership;
     const { paths, port, roles } = this.#parts;
-    if (advertise === null || (await roles.observe(ctx, ETCD_CONTAINER)).status !== null) return;
-    const { member, formed } = (await readIncarnation(paths)) ?? {};
+    if ((await roles.observe(ctx, ETCD_CONTAINER)).status !== null) return;
+    const { member, clusterId, formed } = (await readIncarnation(paths)) ?? {};
     if (member === undefined || formed !== true) return;
+    await refuseStranger(paths, { member, clusterId });
+    if (advertise === null) return;
     const own = urlOf(advertise, port);
     await refuseCopy(ctx, { members: this.members, paths }, { member, own, known: endpoints });
   }

@@ -41,7 +41,8 @@ export async function decideRecovery(
       'invalid_argument',
       `this would form etcd anew for cluster ${cluster}: confirm it with this ID`,
     );
-  if (backup === undefined) {
+  if (backup !== undefined) await refuseBeside(ctx, own, paths);
+  else {
     if (!(await hasLog(paths)))
       throw new AppError(
         'not_found',
@@ -61,4 +62,19 @@ export async function decideRecovery(
   await decideTransition(paths, { kind: 'recover', cluster, backup: backup ?? null, rescue: change });
   restart('etcd is formed anew');
   return { cluster, advertise: own.membership().advertise, change };
+}
+
+/**
+ * The members learn of the new etcd where one of them was. Formed beside them, on a host without a member, they would go on as
+ * they are, and there were two of this cluster.
+ */
+async function refuseBeside(ctx: Ctx, own: OwnCluster, paths: HostPaths): Promise<void> {
+  if (own.membership().advertise === null || (await hasLog(paths))) return;
+  const list = await own.members.list(withDeadline(ctx, LOOK_MS)).catch(() => null);
+  if (list === null) return;
+  const where = list.members.flatMap(({ clientUrls }) => clientUrls).map((url) => new URL(url).hostname);
+  throw new AppError(
+    'conflict',
+    `etcd has its majority, and this host has no member of it: restore on one that has (${where.join(', ')})`,
+  );
 }

@@ -1,4 +1,5 @@
 /** Carries a recovery out: the old member's data is put aside, a new one is formed and filled. */
+import path from 'node:path';
 import type { Ctx } from '../../context.js';
 import { failPoint } from '../../lib/fail-points.js';
 import type { Log } from '../../log.js';
@@ -15,7 +16,7 @@ import {
   RESCUE_CONTAINER,
   runAlone,
 } from '../own-etcd.js';
-import { readBackup } from './backups.js';
+import { BACKUP_SUFFIX, readBackup } from './backups.js';
 import { load, rescue } from './recovery.js';
 
 export interface RecoverParts extends OwnEtcdOptions {
@@ -40,7 +41,8 @@ export async function recover(
     backup ??
     (await rescue(ctx, name, { paths, runAlone: (caller, copy) => answerAlone(caller, copy, parts) }));
   const found = await readBackup(paths, file);
-  await putAside(paths);
+  // Each try begins here: it is what was there before the first that is kept.
+  await putAside(paths, path.basename(name, BACKUP_SUFFIX));
   await failPoint('after transition files');
   await ensureOwnEtcd(ctx, parts, certificates);
   const state = connect(parts);

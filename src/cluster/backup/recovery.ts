@@ -23,6 +23,7 @@ import { readBackup, writeBackup } from './backups.js';
 import type { Backup } from './format.js';
 
 const OPERATIONS = 100;
+const PART_BYTES = 512 * 1024;
 const LOAD_TIMEOUT_MS = 300_000;
 const RESCUE = 'rescue';
 
@@ -77,17 +78,31 @@ export async function load(
   const incarnation = Math.max(head.incarnation, known) + 1;
   if (incarnationOf(await state.get(limited, keys.cluster)) >= incarnation) return incarnation;
   const kept = entries.filter(([key]) => !isOver(key));
-  for (let at = 0; at < kept.length; at += OPERATIONS) {
+  for (const part of partsOf(kept)) {
     await failPoint('before recovery load');
-    const then = kept
-      .slice(at, at + OPERATIONS)
-      .map(([key, value]): Operation => ({ put: key, value, common: true }));
+    const then = part.map(([key, value]): Operation => ({ put: key, value, common: true }));
     await state.transact(limited, { if: [], then });
   }
   const [, value = ''] = entries.find(([key]) => key === keys.cluster) ?? [];
   const record = { ...records.cluster.decode(keys.cluster, value), incarnation };
   await putRecord(limited, state, records.cluster.encode(record), incarnation);
   return incarnation;
+}
+
+/** As many entries as one transaction takes: etcd refuses a request of more than 1.5 MiB. One alone was taken before. */
+function* partsOf(entries: Backup['entries']): Generator<Backup['entries'][number][]> {
+  let part: Backup['entries'][number][] = [];
+  let bytes = 0;
+  for (const entry of entries) {
+    const size = Buffer.byteLength(entry[0]) + Buffer.byteLength(entry[1]);
+    if (part.length === OPERATIONS || (part.length > 0 && bytes + size > PART_BYTES)) {
+      yield part;
+      [part, bytes] = [[], 0];
+    }
+    part.push(entry);
+    bytes += size;
+  }
+  if (part.length > 0) yield part;
 }
 
 /**

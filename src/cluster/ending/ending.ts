@@ -92,17 +92,24 @@ class WatchedEnding implements HostEnding {
     const found = await readEnding(ctx, state);
     // Somebody has carried it out, and is back already: so all had told.
     if (found === null && this.#isTold) return true;
-    if (found?.decided !== true) {
-      // It was carried out without this host, which has not told yet.
-      if (!this.#isTold) this.#ending = null;
-      return forgetEnded(this.#deps);
-    }
+    if (found?.decided !== true) return this.#standsAgain();
     // Decided while this host was away: what it has stays.
     if (found.purge && !found.nodes.includes(node)) return false;
     if ((await readEnded(this.#deps)) === found.id) {
       await clear(ctx, state, found);
       return false;
     }
+    return this.#doPart(ctx, found);
+  }
+
+  /** It was carried out without this host, if that has not told yet. */
+  #standsAgain(): Promise<false> {
+    if (!this.#isTold) this.#ending = null;
+    return forgetEnded(this.#deps);
+  }
+
+  async #doPart(ctx: Ctx, found: EndingRecord): Promise<boolean> {
+    const { node, state } = this.#deps;
     if (this.#ending === null)
       ctx.log.warn({ cluster: found.cluster, purge: found.purge }, 'the cluster is taken down');
     this.#ending = found;

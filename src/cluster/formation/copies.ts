@@ -9,6 +9,7 @@ import type { HostPaths } from '../../dataplane/host-paths.js';
 import { AppError } from '../../errors.js';
 import type { Members, MemberStatus } from '../../state/members.js';
 import type { Incarnation } from './incarnation.js';
+import { readLogOwner } from './log-owner.js';
 import { isLoopback } from './membership.js';
 
 export interface CopyDeps {
@@ -25,6 +26,26 @@ export interface Suspect {
 }
 
 const LIST_MS = 2000;
+
+/**
+ * The log names its member. One that is not this host's was put in its place by hand: the member would run twice, or one
+ * would answer for another.
+ * @throws AppError `conflict` for such a log
+ */
+export async function refuseStranger(
+  paths: HostPaths,
+  { member, clusterId }: Pick<Incarnation, 'member' | 'clusterId'>,
+): Promise<void> {
+  const found = await readLogOwner(paths.view(paths.etcdData));
+  if (found === null || member === undefined) return;
+  if (found.member === member && (clusterId === undefined || found.clusterId === clusterId)) return;
+  throw new AppError(
+    'conflict',
+    `the etcd data on this host is of member ${found.member} of etcd cluster ${found.clusterId}, but by ${paths.etcdIncarnation} ` +
+      `this host is member ${member}${clusterId === undefined ? '' : ` of ${clusterId}`}. It is not started: put back the ` +
+      `${paths.etcdData}/member that belongs to that file`,
+  );
+}
 
 /**
  * To be asked while no member runs here: then whoever answers with its number is another. Where a member that is known

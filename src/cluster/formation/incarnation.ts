@@ -69,18 +69,26 @@ export async function hasLog(paths: HostPaths): Promise<boolean> {
   return names.some((name) => name.endsWith('.wal'));
 }
 
+function nameNow(): string {
+  return new Date().toISOString().replace(/[:.]/g, '-');
+}
+
 /**
  * The member is over: its data is put aside, never deleted but for those before the last three. The directory first: a
- * crash in between leaves an incarnation without data, which is a lost member, and put aside again.
+ * crash in between leaves an incarnation without data, which is a lost member, and put aside again. `name`: of what is tried
+ * again and again, and puts aside once; it sorts by time.
  */
-export async function putAside(paths: HostPaths, now = new Date()): Promise<void> {
+export async function putAside(paths: HostPaths, name = nameNow()): Promise<void> {
   const root = paths.view(paths.etcdData);
   const former = path.join(root, 'former');
   await mkdir(former, { recursive: true, mode: 0o700 });
-  const stamp = now.toISOString().replace(/[:.]/g, '-');
-  await rename(path.join(root, 'member'), path.join(former, stamp)).catch((reason: unknown) => {
-    if ((reason as NodeJS.ErrnoException).code !== 'ENOENT') throw reason;
-  });
+  const [member, aside] = [path.join(root, 'member'), path.join(former, name)];
+  // What was begun anew since then under this name has nothing that anybody was told of.
+  if ((await readdir(former)).includes(name)) await rm(member, { recursive: true, force: true });
+  else
+    await rename(member, aside).catch((reason: unknown) => {
+      if ((reason as NodeJS.ErrnoException).code !== 'ENOENT') throw reason;
+    });
   await rm(paths.view(paths.etcdIncarnation), { force: true });
   const kept = (await readdir(former)).toSorted().slice(0, -KEPT);
   for (const name of kept) await rm(path.join(former, name), { recursive: true, force: true });

@@ -252,13 +252,27 @@ describe('a host and the list of the members', () => {
   it('keeps the last three of the data directories that were put aside', async () => {
     for (let day = 1; day <= 5; day++) {
       pretendData();
-      await putAside(paths, new Date(Date.UTC(2026, 0, day)));
+      await putAside(paths, new Date(Date.UTC(2026, 0, day)).toISOString());
     }
     expect(readdirSync(join(root, 'var/lib/openebs/etcd/former')).map((name) => name.slice(0, 10))).toEqual([
       '2026-01-03',
       '2026-01-04',
       '2026-01-05',
     ]);
+  });
+});
+
+describe('what is put aside by a name', () => {
+  it('is what was there before the first try, however often it is tried again', async () => {
+    const former = join(root, 'var/lib/openebs/etcd/former');
+    for (let attempt = 1; attempt <= 6; attempt++) {
+      pretendData();
+      writeFileSync(join(root, 'var/lib/openebs/etcd/member/attempt'), String(attempt));
+      await putAside(paths, '2026-01-01-rescue');
+      expect(existsSync(join(root, 'var/lib/openebs/etcd/member'))).toBe(false);
+    }
+    expect(readdirSync(former)).toEqual(['2026-01-01-rescue']);
+    expect(readFileSync(join(former, '2026-01-01-rescue/attempt'), 'utf8')).toBe('1');
   });
 });
 
