@@ -2,7 +2,7 @@
  * Behaviour of a cluster of five hosts that is named in the table of cases, where no other test shows it on real hosts.
  * Killed leaders, pauses and flaps: register.test.ts; the return of a host that was replaced: e2e/forming.test.ts.
  */
-import { cpSync, existsSync, rmSync } from 'node:fs';
+import { cpSync, renameSync, existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { NewTokenMessage } from '../../src/admin/messages.js';
@@ -135,6 +135,24 @@ test('case 4: a copy of the data of a member is not run on another host, and an 
   await copy.shellOk(`ip address del ${original.address}/32 dev lo`);
   await joinCluster(copy, token);
   expect((await placesNow()).ids).toEqual(ids);
+});
+
+test('case 4: data of another member in the place of its own is not started', async () => {
+  const { voters } = await placesNow();
+  const [victim, other] = voters as [LabHost, LabHost];
+  const member = join(victim.lib, 'openebs/etcd/member');
+  await victim.ok('plugin', 'disable', '-f', 'openebs');
+  await victim.ok('rm', '-f', 'openebs-etcd');
+  renameSync(member, join(victim.lib, 'own'));
+  cpSync(join(other.lib, 'openebs/etcd/member'), member, { recursive: true });
+  await victim.ok('plugin', 'enable', 'openebs');
+  await waitFor('it tells whose data it has', () =>
+    victim.log().includes('the etcd data on this host is of member'),
+  );
+  expect(await victim.ok('ps', '-aq', '-f', 'label=openebs.role=etcd')).toBe('');
+  rmSync(member, { recursive: true });
+  renameSync(join(victim.lib, 'own'), member);
+  await waitForVoters(other, 3);
 });
 
 test('case 19: three voters become five and three again, one by one, without the leader, while writes go on', async () => {

@@ -72,10 +72,11 @@ function tell(call: Call, around: Surroundings, { cluster, purge }: EndingMessag
   else
     around.print(
       plain(
-        `cluster ${cluster} is down: on every host the plugin is disabled, and ` +
+        `cluster ${cluster} is down: its hosts disable the plugin, as this one has, and ` +
           (purge
             ? 'no data is left'
-            : 'all data is kept. "docker plugin enable openebs" on the hosts brings it back'),
+            : 'all data is kept. "docker plugin enable openebs" on the hosts brings it back') +
+          (call.has('force') ? '. Hosts that were away keep what they have' : ''),
       ) + '\n',
     );
 }
