@@ -37,7 +37,6 @@ const driver = createVolumeDriver({
   service,
   log,
   waitsFor: () => service.waitingFor,
-  isSuccessor: true,
 });
 const socketPath = '/run/docker/plugins/openebs.sock';
 

@@ -8,8 +8,8 @@
  * (`invalid_argument`). Docker takes ANY answer of Get that is not a volume for "no such volume" and forgets its
  * labels, options and the containers that use it; it even sends Remove for a volume in use. Only a connection
  * that breaks means "cannot tell", so a Get that fails otherwise is dropped without an answer. The engine then
- * repeats it up to four times within 15 s, WITHOUT its body; an Err to these would undo the drop, so for a while
- * after an unanswered Get one without a body is dropped too.
+ * repeats it up to four times within 15 s, WITHOUT its body, and so it does when it gave up waiting for the answer, which we
+ * may not have noticed: a Get without a body is always dropped.
  *
  * A call's signal aborts when its client leaves before the answer, or when the time for it is over. What a call
  * does after its answer was given up is the domain's to roll back (VolumeService.mount says so).
@@ -29,16 +29,12 @@ export interface RouterDeps {
   readonly log: Log;
   /** What the service waits for before it can do anything; null when it is there. */
   readonly waitsFor?: () => string | null;
-  /** Whether the process before this one may have left a Get without an answer. */
-  readonly isSuccessor?: boolean;
   /** Instead of the endpoints' own limits. */
   readonly requestTimeoutMs?: number;
 }
 
 const contentType = 'application/vnd.docker.plugins.v1.2+json';
 const bodyLimitBytes = 1024 ** 2;
-/** Longer than the engine's longest pause between two attempts, 8 s. */
-const retryWindowMs = 20_000;
 /** The calls that change something. */
 const actions = new Set(['Create', 'Mount', 'Unmount', 'Remove'].map((call) => `/VolumeDriver.${call}`));
 const getPath = '/VolumeDriver.Get';
@@ -69,22 +65,9 @@ async function within(signal: AbortSignal, call: Answer | Promise<Answer>): Prom
   }
 }
 
-/** Gets that stayed without an answer: see the invariant above. */
-function createGetGuard(isSuccessor: boolean) {
-  let lastUnansweredMs = isSuccessor ? performance.now() : -Infinity;
-  return {
-    unanswered(): void {
-      lastUnansweredMs = performance.now();
-    },
-    isRetry: (body: Buffer | undefined) =>
-      isEmptyBody(body) && performance.now() - lastUnansweredMs < retryWindowMs,
-  };
-}
-type GetGuard = ReturnType<typeof createGetGuard>;
-
 /** A call without its body can only be answered with why its first one was not. */
-function refuseRepeat(deps: RouterDeps, guard: GetGuard, path: string, body: Buffer | undefined): void {
-  if (path === getPath && guard.isRetry(body)) {
+function refuseRepeat(deps: RouterDeps, path: string, body: Buffer | undefined): void {
+  if (path === getPath && isEmptyBody(body)) {
     throw new AppError('unavailable', 'a repeated Get came without its body');
   }
   const waitsFor = deps.waitsFor?.() ?? null;
@@ -99,16 +82,15 @@ function logFailure(log: Log, path: string, error: AppError, startMs: number): v
   else log.error(fields, 'request failed');
 }
 
-function fail(guard: GetGuard, path: string, response: Response, error: AppError): void {
+function fail(path: string, response: Response, error: AppError): void {
   if (path === getPath && !hasCode(error, 'not_found', 'invalid_argument')) {
-    guard.unanswered();
     response.destroy();
   } else if (!response.destroyed) {
     send(response, 200, { Err: error.message });
   }
 }
 
-function createHandler(deps: RouterDeps, guard: GetGuard, path: string, endpoint: Endpoint) {
+function createHandler(deps: RouterDeps, path: string, endpoint: Endpoint) {
   return async (request: Request, response: Response): Promise<void> => {
     const requestId = randomUUID();
     const log = deps.log.child({ requestId });
@@ -128,7 +110,7 @@ function createHandler(deps: RouterDeps, guard: GetGuard, path: string, endpoint
     try {
       if (ctx.signal.aborted) throw AppError.from(ctx.signal.reason, 'canceled');
       const body = bodyOf(request);
-      refuseRepeat(deps, guard, path, body);
+      refuseRepeat(deps, path, body);
       const answer = await within(ctx.signal, endpoint.answer(ctx, body));
       if (actions.has(path)) await failPoint('before answer');
       send(response, 200, answer);
@@ -137,7 +119,7 @@ function createHandler(deps: RouterDeps, guard: GetGuard, path: string, endpoint
     } catch (reason) {
       const error = AppError.from(reason);
       logFailure(log, path, error, startMs);
-      fail(guard, path, response, error);
+      fail(path, response, error);
     } finally {
       clearTimeout(timer);
     }
@@ -145,25 +127,24 @@ function createHandler(deps: RouterDeps, guard: GetGuard, path: string, endpoint
 }
 
 /** What fails before a handler has the request: a body too large, or one that breaks off. */
-function createErrorHandler(log: Log, guard: GetGuard): ErrorRequestHandler {
+function createErrorHandler(log: Log): ErrorRequestHandler {
   return (reason: unknown, request, response, _next) => {
     const tooLarge = reason instanceof Error && 'status' in reason && reason.status === 413;
     const error = tooLarge
       ? new AppError('invalid_argument', `the request body is larger than ${String(bodyLimitBytes)} bytes`)
       : AppError.from(reason, 'invalid_argument', 'the request body cannot be read');
     logFailure(log.child({ requestId: randomUUID() }), request.path, error, performance.now());
-    fail(guard, request.path, response, error);
+    fail(request.path, response, error);
   };
 }
 
 export function createRouter(deps: RouterDeps): Express {
-  const guard = createGetGuard(deps.isSuccessor === true);
   const app = express();
   app.disable('x-powered-by').disable('etag').enable('case sensitive routing').enable('strict routing');
   // Engines send no Content-Type, so the body is read whatever it claims to be.
   const readBody = express.raw({ type: () => true, limit: bodyLimitBytes });
   for (const [path, endpoint] of createEndpoints(deps.service)) {
-    app.post(path, readBody, createHandler(deps, guard, path, endpoint));
+    app.post(path, readBody, createHandler(deps, path, endpoint));
     app.all(path, (request, response) => {
       response.setHeader('Allow', 'POST');
       send(response, 405, { Err: `${request.method} is not allowed here: use POST` });
@@ -172,6 +153,6 @@ export function createRouter(deps: RouterDeps): Express {
   app.use((_request, response) => {
     send(response, 404, { Err: 'unknown path: this is a Docker volume driver' });
   });
-  app.use(createErrorHandler(deps.log, guard));
+  app.use(createErrorHandler(deps.log));
   return app;
 }
