@@ -430,7 +430,8 @@ describe('a client that leaves', () => {
     const wire = open().write(
       'POST /VolumeDriver.Create HTTP/1.1\r\nContent-Length: 100\r\n\r\n{"Name":"db"}',
     );
-    await delay(30);
+    // Long enough for the driver to have begun to read it, also on a busy machine.
+    await delay(500);
     wire.socket.destroy();
     await until(() => logged.length === 1);
     expect(calls).toEqual([]);
