@@ -12,7 +12,7 @@ import { writeFileAtomic } from './lib/atomic-file.js';
 import type { Log } from './log.js';
 import { keys } from './state/keys.js';
 import { readLocalState } from './state/local-state.js';
-import { readCache } from './state/replica.js';
+import { readCache } from './state/replica-file.js';
 
 type Place = Config['cluster'];
 

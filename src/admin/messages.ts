@@ -7,7 +7,7 @@ import type { FormationView, MemberReport, MemberRole } from '../cluster/formati
 import type { OlderRole } from '../dataplane/older-roles.js';
 import type { EventStreamStats } from '../docker/event-stream.js';
 import type { ErrorCode } from '../errors.js';
-import type { CacheStart } from '../state/replica.js';
+import type { CacheStart } from '../state/replica-file.js';
 import type { Repair } from '../volumes/repair-log.js';
 import type { Stray } from '../volumes/strays.js';
 import type { VolumeView } from '../volumes/volume-service.js';

@@ -4,7 +4,7 @@ import { lstat, mkdir, open, rm } from 'node:fs/promises';
 import { AppError } from '../errors.js';
 import { failPoint } from '../lib/fail-points.js';
 import type { HostPaths } from './host-paths.js';
-import { checkPool, mustExist, poolError } from './pools.js';
+import { checkPool, poolError } from './pools.js';
 
 export interface Backing {
   readonly pool: string;
@@ -66,9 +66,8 @@ export async function readBacking(paths: HostPaths, pool: string, volumeId: stri
 
 export async function deleteBacking(
   paths: HostPaths,
-  { pool, volumeId, wasMade }: Omit<Backing, 'sizeBytes'> & { readonly wasMade: boolean },
+  { pool, volumeId }: Omit<Backing, 'sizeBytes'>,
 ): Promise<void> {
-  if (wasMade) await mustExist(paths, pool);
   await rm(paths.view(paths.backing(pool, volumeId)), { recursive: true, force: true }).catch(
     (reason: unknown) => {
       throw poolError(reason, pool);

@@ -53,11 +53,8 @@ export interface Targets {
   /** True when what is observed already is this spec. */
   matches(spec: TargetSpec, observed: TargetObservation): boolean;
   remove(ctx: Ctx, volumeId: string): Promise<void>;
-  /**
-   * Idempotent. @throws `unavailable` when the pool is missing and the volume was made once: its data would stay
-   * behind on a disk that is not mounted now, and nobody would know whose it is.
-   */
-  deleteBacking(pool: string, volumeId: string, wasMade: boolean): Promise<void>;
+  /** Idempotent. Whether the disk of the pool is mounted is for the caller to know: what is not there counts as deleted. */
+  deleteBacking(pool: string, volumeId: string): Promise<void>;
 }
 
 export interface TargetOptions {
@@ -115,7 +112,7 @@ export function createTargets(options: TargetOptions): Targets {
     },
     // Nothing is logged in any more when a target goes: it needs no time to drain.
     remove: (ctx, volumeId) => roles.remove(ctx, targetName(volumeId), 0),
-    deleteBacking: (pool, volumeId, wasMade) => deleteBacking(paths, { pool, volumeId, wasMade }),
+    deleteBacking: (pool, volumeId) => deleteBacking(paths, { pool, volumeId }),
   };
 }
 

@@ -13,14 +13,12 @@
  *   from a backup, or replaced by another, counts anew. So does all that is known, once a listing has a lower revision
  *   than the same watch had told before.
  */
-import { createHash } from 'node:crypto';
-import { mkdir, readFile, rename } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
-import { z } from 'zod';
 import type { Ctx } from '../context.js';
-import { AppError } from '../errors.js';
 import { writeFileAtomic } from '../lib/atomic-file.js';
 import type { Log } from '../log.js';
+import { type CacheStart, type LoadedCache, loadCache, renderCache } from './replica-file.js';
 import type { Entry, State, Watch, WatchEvent } from './state.js';
 
 export interface Replica {
@@ -45,22 +43,8 @@ export interface Replica {
   close(): Promise<void>;
 }
 
-/** ok: read. missing: there was none, as at the first start. damaged: set aside; rebuilt, once etcd was read. */
-export interface CacheStart {
-  readonly state: 'ok' | 'missing' | 'damaged' | 'rebuilt';
-  readonly reason: string;
-}
-
 export type RecordedChange = { readonly put: string; readonly value: string } | { readonly delete: string };
 
-const entryShape = z.object({
-  key: z.string(),
-  value: z.string(),
-  createRevision: z.int(),
-  modRevision: z.int(),
-});
-const fileShape = z.object({ checksum: z.string(), complete: z.boolean(), entries: z.array(entryShape) });
-type Stored = Omit<z.infer<typeof fileShape>, 'checksum'>;
 const SAVE_DELAY_MS = 200;
 const SAVE_AGAIN_MS = 5000;
 
@@ -73,7 +57,7 @@ export interface ReplicaOptions {
 
 export async function openReplica(options: ReplicaOptions): Promise<Replica> {
   await mkdir(path.dirname(options.file), { recursive: true, mode: 0o700 });
-  const loaded = await load(options.file, options.log);
+  const loaded = await loadCache(options.file, options.log);
   return new WatchedReplica(options, loaded);
 }
 
@@ -81,7 +65,7 @@ class WatchedReplica implements Replica {
   readonly synced: Promise<void>;
   complete: boolean;
   current = false;
-  readonly #loaded: Loaded;
+  readonly #loaded: LoadedCache;
   readonly #options: ReplicaOptions;
   readonly #entries: Map<string, Entry>;
   /** What is known from the file only, or from a history that shared state has given up. */
@@ -97,7 +81,7 @@ class WatchedReplica implements Replica {
   #nextSave: Promise<void> | null = null;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(options: ReplicaOptions, loaded: Loaded) {
+  constructor(options: ReplicaOptions, loaded: LoadedCache) {
     const { stored } = loaded;
     this.#options = options;
     this.#loaded = loaded;
@@ -250,7 +234,8 @@ class WatchedReplica implements Replica {
       .then(async () => {
         this.#nextSave = null;
         await mkdir(path.dirname(this.#options.file), { recursive: true, mode: 0o700 });
-        await writeFileAtomic(this.#options.file, this.#render());
+        const stored = { complete: this.complete, entries: [...this.#entries.values()] };
+        await writeFileAtomic(this.#options.file, renderCache(stored));
       })
       .catch((err: unknown) => {
         this.#options.log.warn({ err, file: this.#options.file }, 'the cache of records was not saved');
@@ -258,54 +243,5 @@ class WatchedReplica implements Replica {
         this.#saveSoon(SAVE_AGAIN_MS);
       });
     return this.#nextSave;
-  }
-
-  #render(): string {
-    const stored = { complete: this.complete, entries: [...this.#entries.values()] };
-    return JSON.stringify({ checksum: checksum(stored), ...stored });
-  }
-}
-
-function checksum({ complete, entries }: Stored): string {
-  const flat = entries.map((entry) => [entry.key, entry.value, entry.createRevision, entry.modRevision]);
-  return createHash('sha256')
-    .update(JSON.stringify([complete, flat]))
-    .digest('hex');
-}
-
-/** What the file says of a prefix, for who has no replica; null: nothing that could be counted on. */
-export async function readCache(file: string, prefix: string): Promise<readonly Entry[] | null> {
-  const stored = await readStored(file).catch(() => null);
-  return stored?.complete === true ? stored.entries.filter(({ key }) => key.startsWith(prefix)) : null;
-}
-
-/** @throws what is wrong with it */
-async function readStored(file: string): Promise<Stored> {
-  const stored = fileShape.parse(JSON.parse(await readFile(file, 'utf8')));
-  if (stored.checksum === checksum(stored)) return stored;
-  throw new SyntaxError('its checksum is wrong');
-}
-
-interface Loaded {
-  readonly stored: Stored | null;
-  readonly state: 'ok' | 'missing' | 'damaged';
-  readonly reason: string;
-}
-
-async function load(file: string, log: Log): Promise<Loaded> {
-  try {
-    return { stored: await readStored(file), state: 'ok', reason: '' };
-  } catch (err) {
-    if ((err as NodeJS.ErrnoException).code === 'ENOENT') {
-      return { stored: null, state: 'missing', reason: '' };
-    }
-    log.warn({ err, file }, 'the cache of records is damaged: set aside, rebuilding it from etcd');
-    await rename(file, `${file}.damaged`).catch(() => undefined);
-    const reason = err instanceof z.ZodError ? 'it lacks what belongs in it' : AppError.from(err).message;
-    return {
-      stored: null,
-      state: 'damaged',
-      reason: `${path.basename(file)} was damaged (${reason}): set aside`,
-    };
   }
 }

@@ -25,7 +25,7 @@ export async function deleteData(ctx: Ctx, { records, targets }: Deps, volume: V
     await targets.checkPoolHolds(volume.pool);
     await records.change(ctx, volume, (now) => ({ ...now, neverReady: true }));
   }
-  await targets.deleteBacking(volume.pool, volume.id, false);
+  await targets.deleteBacking(volume.pool, volume.id);
 }
 
 /**

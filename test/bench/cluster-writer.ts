@@ -2,7 +2,7 @@
  * A process on a lab host that writes one numbered record every 10 ms, and tells of each on standard output how it ended.
  * On SIGTERM it begins no more, and ends when all have.
  *
- * product  through the seam to shared state, as the plugin does: any member, repeated, read back where in doubt
+ * product through the seam to shared state, as the plugin does: any member, repeated, read back where in doubt
  * plain    the yardstick: one HTTP request to etcd's own gateway for each, to one member after the other, never repeated
  *
  * Arguments: product or plain, folder of the compiled sources, folder of the certificates, prefix of the keys, endpoints.

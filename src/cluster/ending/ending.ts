@@ -11,6 +11,7 @@ import type { Ctx } from '../../context.js';
 import { withDeadline } from '../../context.js';
 import { deleteBacking } from '../../dataplane/backing.js';
 import type { HostPaths } from '../../dataplane/host-paths.js';
+import { mustExist } from '../../dataplane/pools.js';
 import type { RoleContainers } from '../../dataplane/role-container.js';
 import { AppError } from '../../errors.js';
 import { failPoint } from '../../lib/fail-points.js';
@@ -167,8 +168,12 @@ async function deleteAll(ctx: Ctx, { node, state, paths }: EndingDeps): Promise<
       .filter((target) => target.node === node)
       .map(({ volumeId }) => volumeId),
   );
-  for (const { id, pool, status } of readable(ctx, records.volume, volumes.entries))
-    if (here.has(id)) await deleteBacking(paths, { pool, volumeId: id, wasMade: status === 'ready' });
+  for (const { id, pool, status } of readable(ctx, records.volume, volumes.entries)) {
+    if (!here.has(id)) continue;
+    // Its data would stay behind on a disk that is not mounted now, and nobody would know whose it is.
+    if (status === 'ready') await mustExist(paths, pool);
+    await deleteBacking(paths, { pool, volumeId: id });
+  }
 }
 
 /** What a damaged record speaks of stays, and is told: nothing shall keep the rest from its end. */

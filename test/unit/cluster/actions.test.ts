@@ -30,7 +30,7 @@ beforeEach(async () => {
   mkdirSync(paths.view(paths.state), { recursive: true });
   state = createMemoryState();
   service = new StartingService();
-  service.ready({ create: (_ctx: Ctx, name: string) => recordTarget(name) } as unknown as VolumeService);
+  service.ready(volumesOf(recordTarget));
   certificates = await ensureCertificates(join(root, 'certificates'), { addresses: [] });
   for (const node of ['a', 'b']) await put(keys.peer(node), '{}');
 });
@@ -39,6 +39,11 @@ afterEach(async () => {
   await state.close();
   rmSync(root, { recursive: true });
 });
+
+function volumesOf(record: (name: string) => Promise<void>): VolumeService {
+  // The cast: nothing else of it is called; anything more throws.
+  return { create: (_ctx: Ctx, name: string) => record(name) } as unknown as VolumeService;
+}
 
 async function put(key: string, value: string): Promise<void> {
   await state.transact(ctx, { if: [], then: [{ put: key, value }] });
@@ -83,6 +88,7 @@ function actions(advertise: string | null, others: Partial<ClusterActionsDeps> =
     discover: () => Promise.resolve([]),
     restart: () => (restarts += 1),
     ...others,
+    // The cast: to join or to leave calls nothing else; anything more throws.
   } as unknown as ClusterActionsDeps;
   return { of: createClusterActions(deps), local, seen: () => ({ leaving, restarts }) };
 }
@@ -105,9 +111,7 @@ describe('leave', () => {
   it('is refused for a volume that was being made when it was asked for, and all goes on', async () => {
     const made = Promise.withResolvers<undefined>();
     service = new StartingService();
-    service.ready({
-      create: (_ctx: Ctx, name: string) => made.promise.then(() => recordTarget(name)),
-    } as unknown as VolumeService);
+    service.ready(volumesOf((name) => made.promise.then(() => recordTarget(name))));
     const { of, seen } = actions('10.0.0.1');
     const making = service.create(ctx, 'db', {});
     await new Promise((resolve) => setImmediate(resolve));

@@ -783,10 +783,15 @@ it('containers whose volume another host uses are left alone: their service may 
 });
 
 describe('the timer, comparing counts with containers', () => {
-  it('forgets at once what an earlier process counted and no container holds', async () => {
+  /** By a process of before. */
+  const mountByEarlier = async () => {
     const earlier = await start();
     await earlier.create(ctx, 'db', {});
     await earlier.mount(ctx, 'db', 'a');
+  };
+
+  it('forgets at once what an earlier process counted and no container holds', async () => {
+    await mountByEarlier();
     const service = await start();
     await service.upkeep.reconcile(ctx);
     expect(service.list()).toMatchObject([{ status: { mountsHere: 0, attachedTo: '' } }]);
@@ -796,9 +801,7 @@ describe('the timer, comparing counts with containers', () => {
   it('forgets nothing whose device is being read or written: the engine fills a new volume for a container to be', async () => {
     vi.useFakeTimers({ toFake: ['performance'] });
     try {
-      const earlier = await start();
-      await earlier.create(ctx, 'db', {});
-      await earlier.mount(ctx, 'db', 'a');
+      await mountByEarlier();
       const service = await start();
       for (activity of ['1 0', '1 7', '1 9']) {
         await service.upkeep.reconcile(ctx);
@@ -824,9 +827,7 @@ describe('the timer, comparing counts with containers', () => {
   it('counts once what an engine that was killed has mounted again, when no container may be starting', async () => {
     vi.useFakeTimers({ toFake: ['performance'] });
     try {
-      const earlier = await start();
-      await earlier.create(ctx, 'db', {});
-      await earlier.mount(ctx, 'db', 'a');
+      await mountByEarlier();
       const service = await start();
       await service.mount(ctx, 'db', 'a');
       users = ['web'];
