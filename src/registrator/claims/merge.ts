@@ -24,6 +24,21 @@ export function mergedValue(claims: readonly Candidate[]): string {
   return rule === 'union' ? union(claims) : smallest(claims);
 }
 
+/**
+ * As few of these claims as it takes: while they stand the value stays what it is, whichever of the others go. One of each
+ * value for `union`, of each other rule the smallest, and who was first.
+ */
+export function decisive<C extends Candidate>(claims: readonly C[]): readonly C[] {
+  const found = new Map<string, C>();
+  for (const claim of claims) {
+    const group = claim.merge === 'union' ? `union ${claim.value}` : claim.merge;
+    const before = found.get(group);
+    if (!before || compareText(claim.value, before.value) < 0) found.set(group, claim);
+  }
+  const [first] = found.has('first') ? claims.toSorted(byAge) : [];
+  return [...new Set([...found.values(), ...(first ? [first] : [])])];
+}
+
 /** More than one value is wanted, and only one can be had: somebody should be told. */
 export function isConflict(claims: readonly Candidate[]): boolean {
   if (claims.every(({ merge }) => merge === 'union')) return false;
@@ -31,10 +46,12 @@ export function isConflict(claims: readonly Candidate[]): boolean {
 }
 
 function oldest(claims: readonly Candidate[]): string {
-  const [first] = claims.toSorted(
-    (a, b) => a.createRevision - b.createRevision || compareText(a.owner, b.owner),
-  );
+  const [first] = claims.toSorted(byAge);
   return first?.value ?? '';
+}
+
+function byAge(a: Candidate, b: Candidate): number {
+  return a.createRevision - b.createRevision || compareText(a.owner, b.owner);
 }
 
 /** By bytes, as etcd sorts: not by the alphabet of a host. */

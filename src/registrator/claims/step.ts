@@ -15,7 +15,7 @@
 import { keys } from '../../state/keys.js';
 import { records, type ClaimRecord } from '../../state/records.js';
 import type { Comparison, Entry, LeaseReference, Operation, Transaction } from '../../state/state.js';
-import { mergedValue, type Candidate, type MergeRule } from './merge.js';
+import { decisive, mergedValue, type Candidate, type MergeRule } from './merge.js';
 
 export interface Wanted {
   readonly value: string;
@@ -98,7 +98,7 @@ function settle(key: string, own: readonly Operation[], situation: Situation): S
   const operations = [...own];
   if (!isForeign) operations.push(...keyOperations(key, situation));
   operations.push(...markerOperations(key, situation));
-  return { transaction: guarded(key, seen, operations), isForeign };
+  return { transaction: guarded(key, situation, operations), isForeign };
 }
 
 function keyOperations(key: string, situation: Situation): Operation[] {
@@ -139,9 +139,18 @@ function isForeignKey({ entry, claims }: Seen, owner: Owner): boolean {
   return entry.leaseId !== owner.sharedLease.id && !claims.some(({ leaseId }) => leaseId === entry.leaseId);
 }
 
-/** Nothing of what the decision was made from has changed. */
-function guarded(key: string, seen: Seen, then: readonly Operation[]): Transaction | null {
+/**
+ * Nothing of what the decision was made from has changed. Of others' claims those are compared that it was made from, as etcd
+ * takes few comparisons, and a key may have as many owners as there are hosts: one more that goes changes nothing.
+ */
+function guarded(key: string, { seen, owner }: Situation, then: readonly Operation[]): Transaction | null {
   if (then.length === 0) return null;
+  const others = seen.claims.filter((claim) => claim.owner !== owner.id);
+  const compared = new Set([
+    ...seen.claims.filter((claim) => claim.owner === owner.id),
+    ...decisive(others),
+    ...others.filter(({ overwrite }) => overwrite).slice(0, 1),
+  ]);
   const same = (name: string, entry: { readonly modRevision: number } | null): Comparison =>
     entry === null ? { key: name, absent: true } : { key: name, modRevision: entry.modRevision };
   return {
@@ -149,7 +158,7 @@ function guarded(key: string, seen: Seen, then: readonly Operation[]): Transacti
       same(key, seen.entry),
       same(keys.sharedKey(key), seen.marker),
       { prefix: keys.claimsOf(key), noPutAfter: seen.revision },
-      ...seen.claims.map((claim) => same(claim.stateKey, claim)),
+      ...[...compared].map((claim) => same(claim.stateKey, claim)),
     ],
     then,
   };
