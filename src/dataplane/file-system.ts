@@ -47,6 +47,7 @@ export interface FileSystems {
 export interface MountObservation {
   /** Path of the block device, as it was when it was mounted. */
   readonly device: string;
+  /** Mounted so, or nothing can be written to it any more: made read-only by the kernel, or shut down. */
   readonly readOnly: boolean;
   /** The directory to hand out is there: false when a mount was cut off before it was made. */
   readonly prepared: boolean;
@@ -107,8 +108,9 @@ export function createFileSystems(): FileSystems {
     async observe(mountpoint) {
       const entry = await entryOf(mountpoint);
       if (!entry) return null;
-      const prepared = await isPrepared(path.join(mountpoint, DATA_DIRECTORY));
-      return { device: entry.source, readOnly: isReadOnly(entry), prepared };
+      const data = await lookAt(path.join(mountpoint, DATA_DIRECTORY));
+      const readOnly = isReadOnly(entry) || data === 'shut down';
+      return { device: entry.source, readOnly, prepared: data !== 'missing' };
     },
   };
 }
@@ -185,11 +187,18 @@ function hostile(file: string, cause?: unknown): AppError {
   );
 }
 
-/** Also when it cannot be told, as on a dead device: what is mounted is not taken for unprepared by mistake. */
-async function isPrepared(data: string): Promise<boolean> {
+/**
+ * When it cannot be told, as on a dead device, it is there: what is mounted is not taken for unprepared by mistake. An xfs that
+ * shut itself down after an error is mounted as before, and answers nothing but EIO.
+ */
+async function lookAt(data: string): Promise<'there' | 'missing' | 'shut down'> {
   return lstat(data).then(
-    (found) => found.isDirectory(),
-    (reason: unknown) => (reason as NodeJS.ErrnoException).code !== 'ENOENT',
+    (found) => (found.isDirectory() ? 'there' : 'missing'),
+    (reason: unknown) => {
+      const { code } = reason as NodeJS.ErrnoException;
+      if (code === 'EIO') return 'shut down';
+      return code === 'ENOENT' ? 'missing' : 'there';
+    },
   );
 }
 

@@ -227,16 +227,16 @@ export class Converger {
   }
 
   /**
-   * Holders of a file system that the kernel made read-only keep it so: no new mount of its device can cure it beside
-   * them. What another node has taken over is given up all the same.
+   * Holders of a file system that the kernel made read-only, or shut down, keep it so: no new mount of its device can cure
+   * it beside them. What another node has taken over is given up all the same.
    */
   #refuseBroken({ wanted: { volume }, observed, options: { newMount } }: Situation): void {
     if (observed.mount?.readOnly !== true || observed.initiator.lost) return;
     if (this.#deps.counts.total(volume.id) <= (newMount === undefined ? 0 : 1)) return;
     throw new AppError(
       'unavailable',
-      `the file system of volume ${volume.name} went read-only after an I/O error (is its pool ${volume.pool} full?): ` +
-        'stop all containers that use it; the next start checks it and mounts it anew',
+      `the file system of volume ${volume.name} went read-only, or shut down, after an I/O error (is its pool ` +
+        `${volume.pool} full?): stop all containers that use it; the next start checks it and mounts it anew`,
     );
   }
 

@@ -289,6 +289,22 @@ test.each(['ext4', 'btrfs'] as const)(
   },
 );
 
+test('a volume with xfs that shut itself down over its live device says so, and works again when its users are gone', async () => {
+  await createVolume(host, 'shut', { fs: 'xfs', size: '400M' });
+  await startIdle(host, 'user', 'shut');
+  await inside(host, 'user', 'echo kept > /data/kept; sync /data/kept');
+  const pid = await host.ok('inspect', '-f', '{{.State.Pid}}', 'user');
+  await host.shellOk(`xfs_io -x -c 'shutdown -f' /proc/${pid}/root/data`);
+  const told = /file system of volume shut .*stop all containers/s;
+  await waitFor('Status says so', async () => told.test((await statusOf(host, 'shut')).error));
+  expect((await tryOn(host, 'shut', 'cat /data/kept')).stderr).toMatch(told);
+  await host.ok('rm', '-f', 'user');
+  expect(await runOn(host, 'shut', 'cat /data/kept; echo again > /data/again')).toBe('kept');
+  await waitFor('Status is clear', async () => (await statusOf(host, 'shut')).error === '');
+  await waitFor('it is detached', async () => (await statusOf(host, 'shut')).attachedTo === '');
+  await execOk('xfs_repair', ['-n', poolFile(host, await statusOf(host, 'shut'))]);
+});
+
 test('a loop device that is detached by hand keeps its users, and the next mount has another', async () => {
   await createVolume(host, 'loop');
   await startIdle(host, 'user', 'loop');

@@ -51,7 +51,8 @@ it('on a dead device: the timer does so too', async () => {
 });
 
 it('on the device that the initiator has: refused while others have it, with what to do; the next mount is anew', async () => {
-  const broken = /^the file system of volume db went read-only after an I\/O error .*stop all containers/;
+  const broken =
+    /^the file system of volume db went read-only, or shut down, after an I\/O error .*stop all containers/;
   await expect(mount('b')).rejects.toThrow(broken);
   expect(host.plane.effects).toEqual([]);
   await reconcile();
