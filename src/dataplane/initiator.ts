@@ -81,17 +81,16 @@ export function createUserspaceInitiator(options: UserspaceInitiatorOptions): In
   ): Promise<void> {
     if (typeof status?.device === 'string')
       await waitUnused(ctx, status.device, options.isHeld ?? isHeld, patienceMs);
-    await withoutDevice(ctx, volumeId, (name) => roles.remove(ctx, name, options.drainSeconds));
+    const last = await detaching(ctx, volumeId);
+    await roles.remove(ctx, initiatorName(volumeId), options.drainSeconds, last);
   }
 
-  async function withoutDevice(
-    ctx: Ctx,
-    volumeId: string,
-    remove: (name: string) => Promise<void>,
-  ): Promise<void> {
+  /** A loop device whose initiator died stays bound: it goes before the note that tells of it. */
+  async function detaching(ctx: Ctx, volumeId: string): Promise<() => Promise<void>> {
     const noted = await roles.readNote(initiatorName(volumeId), 'device');
-    await remove(initiatorName(volumeId));
-    if (noted !== null) await detachDead(ctx, volumeId, noted);
+    return async () => {
+      if (noted !== null) await detachDead(ctx, volumeId, noted);
+    };
   }
 
   return {
@@ -116,7 +115,9 @@ export function createUserspaceInitiator(options: UserspaceInitiatorOptions): In
     async detach(ctx, volumeId, patienceMs) {
       await removeUnused(ctx, volumeId, await roles.observe(ctx, initiatorName(volumeId)), patienceMs);
     },
-    forfeit: (ctx, volumeId) => withoutDevice(ctx, volumeId, (name) => roles.discard(ctx, name)),
+    async forfeit(ctx, volumeId) {
+      await roles.discard(ctx, initiatorName(volumeId), await detaching(ctx, volumeId));
+    },
     async present() {
       const prefix = initiatorName('');
       return (await roles.list()).filter((it) => it.startsWith(prefix)).map((it) => it.slice(prefix.length));

@@ -41,13 +41,16 @@ export interface RoleContainers {
   ensure(ctx: Ctx, wanted: RoleContainer): Promise<RoleStatus>;
   /** Makes its container anew, from the image that is wanted: for one that nobody uses now. */
   renew(ctx: Ctx, wanted: RoleContainer): Promise<RoleStatus>;
-  /** Stops (draining up to graceSeconds) and forgets it. */
-  remove(ctx: Ctx, name: string, graceSeconds: number): Promise<void>;
+  /**
+   * Stops (draining up to graceSeconds) and forgets it. `last` comes in between, while what the role has noted
+   * beside its spec can still be read: a removal that is cut off there is tried again as a whole.
+   */
+  remove(ctx: Ctx, name: string, graceSeconds: number, last?: () => Promise<void>): Promise<void>;
   /**
    * Ends what it serves at once, by its own control socket, and forgets it. @throws `unavailable` while the engine
    * does not answer, which alone can take the container away; what it served is gone by then.
    */
-  discard(ctx: Ctx, name: string): Promise<void>;
+  discard(ctx: Ctx, name: string, last?: () => Promise<void>): Promise<void>;
   /** A file that the role keeps beside its spec; null when there is none. */
   readNote(name: string, file: string): Promise<string | null>;
   /** Names of all that are present. */
@@ -96,10 +99,11 @@ export function createRoleContainers(
     return waitReady(ctx, { name, generation, socketPath: controlOf(name) });
   }
 
-  async function remove(ctx: Ctx, name: string, graceSeconds: number): Promise<void> {
+  const remove: RoleContainers['remove'] = async (ctx, name, graceSeconds, last) => {
     await removeContainer(ctx, engine, name, graceSeconds);
+    await last?.();
     await rm(directoryOf(name), { recursive: true, force: true });
-  }
+  };
 
   return {
     observe: (ctx, name) => observe(ctx, directoryOf(name), controlOf(name)),
@@ -109,9 +113,9 @@ export function createRoleContainers(
       return ensure(ctx, wanted, () => undefined);
     },
     remove,
-    async discard(ctx, name) {
+    async discard(ctx, name, last) {
       await abandon(ctx, controlOf(name));
-      if (await engine.answers(ctx)) return remove(ctx, name, 0);
+      if (await engine.answers(ctx)) return remove(ctx, name, 0, last);
       throw notRemoved(name);
     },
     readNote: (name, file) => readFile(path.join(directoryOf(name), file), 'utf8').catch(() => null),

@@ -1,4 +1,6 @@
 /** What happens to hosts, one thing at a time. Each fault resolves when it is over; what follows is not its matter. */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { sleep, waitFor } from '../support/exec.js';
 import type { LabHost } from '../support/lab.js';
 import { statusOf } from '../support/product.js';
@@ -62,6 +64,27 @@ export const faults: readonly Fault[] = [
       await host.ok('plugin', 'disable', '-f', 'openebs');
       await sleep(random.below(5000));
       await host.ok('plugin', 'enable', 'openebs');
+    },
+  },
+  {
+    name: 'plugin stands still for a while',
+    weight: 1,
+    unnoticed: true,
+    async run(host, _volume, random) {
+      const pid = String(await host.pluginPid());
+      await host.shellOk(`kill -STOP ${pid}`);
+      await sleep(1000 + random.below(15_000));
+      await host.shellOk(`kill -CONT ${pid}`);
+    },
+  },
+  {
+    name: '/run/openebs and the cache removed, and the plugin killed',
+    weight: 1,
+    unnoticed: true,
+    async run(host) {
+      rmSync(join(host.run, 'openebs'), { recursive: true, force: true });
+      rmSync(join(host.lib, 'openebs/cache'), { recursive: true, force: true });
+      await killPlugin(host);
     },
   },
   {

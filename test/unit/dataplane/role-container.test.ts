@@ -344,6 +344,34 @@ describe('a role', () => {
   });
 });
 
+describe('what comes last before a role is forgotten', () => {
+  it.each(['remove', 'discard'] as const)(
+    'finds its notes still there, and comes again if it was cut off: %s',
+    async (how) => {
+      const { engine } = runningEngine();
+      await over(engine).ensure(ctx, wanted(1));
+      writeFileSync(join(directory(), 'device'), '/dev/loop1');
+      const calls: string[] = [];
+      const roles = over({
+        answers: () => Promise.resolve(true),
+        removeContainer: () => {
+          calls.push('container');
+          return Promise.resolve();
+        },
+      });
+      const end = (last: () => Promise<void>) =>
+        how === 'remove' ? roles.remove(ctx, NAME, 5, last) : roles.discard(ctx, NAME, last);
+      await expect(end(() => Promise.reject(new Error('cut off')))).rejects.toThrow('cut off');
+      expect(await roles.list()).toEqual([NAME]);
+      await end(async () => {
+        calls.push((await roles.readNote(NAME, 'device')) ?? 'none');
+      });
+      expect(calls).toEqual(['container', 'container', '/dev/loop1']);
+      expect(await roles.list()).toEqual([]);
+    },
+  );
+});
+
 describe('a role that is of no use any more', () => {
   it('ends by its own socket before the engine takes its container away', async () => {
     const { engine, role } = runningEngine();
