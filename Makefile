@@ -60,6 +60,7 @@ cluster-faults: ## hosts of a cluster cut off, killed and crashed at every step 
 bench: ## measure, print each row beside its bar, write build/bench.json
 	@plugin/setup.sh test
 	@plugin/build-plugin.sh
+	@plugin/build-cli.sh
 	@$(VITEST) bench
 
 soak: ## a database and verified writers under random faults: make soak MINUTES=20 SEED=1

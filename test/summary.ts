@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { stripVTControlCharacters } from 'node:util';
 
 const REASON_LINES = 6;
-const LINE_LENGTH = 200;
+const LINE_LENGTH = 600;
 
 interface Report {
   readonly testResults: readonly {

@@ -5,7 +5,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { waitFor } from '../support/exec.js';
+import { execOk, waitFor } from '../support/exec.js';
 import type { LabHost } from '../support/lab.js';
 import {
   createVolume,
@@ -63,6 +63,19 @@ test('start', () => {
     unit: 's',
     yardstick: 'fixed',
   });
+});
+
+test('the command', async () => {
+  const nodeMs = await medianOf(() => execOk(process.execPath, ['--eval', '0']));
+  for (const [what, program] of [
+    ['script', 'build/docker-openebs'],
+    ['single executable', 'build/docker-openebs-static'],
+  ] as const)
+    atMost(`docker openebs --help, ${what}`, await medianOf(() => execOk(program, ['--help'])), {
+      bar: 100,
+      unit: 'ms',
+      yardstick: `fixed; Node alone ${nodeMs.toFixed(0)} ms`,
+    });
 });
 
 test('control plane', async () => {
