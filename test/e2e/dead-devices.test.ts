@@ -293,8 +293,9 @@ test('a volume with xfs that shut itself down over its live device says so, and 
   await createVolume(host, 'shut', { fs: 'xfs', size: '400M' });
   await startIdle(host, 'user', 'shut');
   await inside(host, 'user', 'echo kept > /data/kept; sync /data/kept');
-  const pid = await host.ok('inspect', '-f', '{{.State.Pid}}', 'user');
-  await host.shellOk(`xfs_io -x -c 'shutdown -f' /proc/${pid}/root/data`);
+  const { id } = await statusOf(host, 'shut');
+  const mountpoint = await host.shellOk(`findmnt -rno TARGET -t xfs | grep -m 1 ${id}`);
+  await host.shellOk(`xfs_io -x -c 'shutdown -f' ${mountpoint.trim()}`);
   const told = /file system of volume shut .*stop all containers/s;
   await waitFor('Status says so', async () => told.test((await statusOf(host, 'shut')).error));
   expect((await tryOn(host, 'shut', 'cat /data/kept')).stderr).toMatch(told);

@@ -46,6 +46,7 @@ class World {
       // The plan looks at what this small world has, and at no other field of the records.
       volume: this.volume as unknown as VolumeRecord,
       target: { node: 'host' } as TargetRecord,
+      // The cast: as above.
       attachment: attachment as unknown as AttachmentRecord | null,
       mounted: this.at[node].mounted,
     };

@@ -33,10 +33,10 @@ async function join(node: string, member: string | null, duty: string | null): P
 }
 
 it('takes back a duty of which the member is gone, as whoever removed it may have died in between', async () => {
-  // The cast: it is asked for nothing else; anything more throws.
   const members = {
     status: () => Promise.resolve({ id: '1', clusterId: '7', leader: '1', appliedIndex: 5 }),
     alarms: () => Promise.resolve([]),
+    // The cast: it is asked for nothing else; anything more throws.
   } as unknown as Members & MemberCare;
   const observation = new Observation({ state, members, awayMs: () => 0 });
   const lock = createManagerLock('1', state);
